@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import warnings
@@ -275,13 +276,16 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         )
         clips = _split(raw_speech, channels, spectrograms=input_is_spectrogram)
         home = None if device is None else torch.device(device)
-        sources, lengths = self._read(
-            clips, limit, truncation, spectrograms=input_is_spectrogram, device=home
-        )
+        report = functools.partial(self._report, limit=limit, truncation=truncation)
+        sources, counts = self._read(clips, home, report, spectrograms=input_is_spectrogram)
         home = home or sources[0].device
+        cuts = truncation is None or truncation
+        lengths = [min(count, limit) if cuts else count for count in counts]
         normalize = self.do_normalize if do_normalize is None else do_normalize
         rows = self._allocate(lengths, padding, limit, pad_to_multiple_of or 1, device=home)
-        padded = self._fill(rows, sources, lengths, spectrograms=input_is_spectrogram, normalize=normalize)
+        levels = self._fill(rows, sources, lengths, spectrograms=input_is_spectrogram, normalize=normalize)
+        report(counts, sources, levels)
+        padded = self._normalized_by_subclass(rows) if normalize else rows
         batch = {"input_values": padded}
         if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
             self._warn_of_mask(return_attention_mask)
@@ -302,7 +306,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         """
         lengths = [min(num_frames(len(clip), self.sampling_rate), self.max_length) for clip in waveforms]
         rows = self._allocate(lengths, "max_length", self.max_length, 1, device=device)
-        batch = self._fill(rows, list(waveforms), lengths, spectrograms=False, normalize=self.do_normalize)
+        self._fill(rows, waveforms, lengths, normalize=self.do_normalize, checks=False)
+        batch = self._normalized_by_subclass(rows) if self.do_normalize else rows
         assert isinstance(batch, torch.Tensor)
         return batch
 
@@ -394,44 +399,52 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             raise error("E107", where=where, what=what, fix=fix)
 
     def _read(
-        self,
-        clips: Sequence[Any],
-        limit: int,
-        truncation: bool | None,
-        *,
-        spectrograms: bool,
-        device: torch.device | None,
+        self, clips: Sequence[Any], device: torch.device | None, report: Any, *, spectrograms: bool
     ) -> tuple[list[torch.Tensor], list[int]]:
-        """Return the checked clips, and the number of frames to use of each; warn (W201) of the first cut."""
+        """Return the clips as tensors, and the number of frames of each; `report` reports on those before an error."""
         read = self._read_spectrogram if spectrograms else self._read_waveform
         sources: list[torch.Tensor] = []
-        lengths = []
+        counts: list[int] = []
         for index, clip in enumerate(clips):
-            where = f"clip {index}"
             try:
-                source, frames = read(clip, where, device)
+                source, frames = read(clip, f"clip {index}", device)
             except AstHfError:
-                _check_levels(sources)  # an error of a clip before this one comes first
+                report(counts, sources, [] if spectrograms else [_extremes(each) for each in sources])
                 raise
-            if truncation is None and frames > limit and self not in _WARNED_OF_CUTS:
-                _WARNED_OF_CUTS.add(self)
-                self.warn_truncated(frames, limit, where, "; further clips are cut without a warning")
             sources.append(source)
-            lengths.append(min(frames, limit) if truncation is None or truncation else frames)
+            counts.append(frames)
             device = device or source.device
-        return sources, lengths
+        return sources, counts
+
+    def _report(
+        self,
+        counts: list[int],
+        sources: Sequence[torch.Tensor],
+        levels: Sequence[tuple[float, float]],
+        *,
+        limit: int,
+        truncation: bool | None,
+    ) -> None:
+        """Raise E104 for NaN or a peak above `MAX_PEAK`; warn of levels (W202, W203) and cuts (W201), clip by clip.
+
+        `levels` are the lowest and highest samples, none for spectrograms.
+        """
+        for index, count in enumerate(counts):
+            where = f"clip {index}"
+            for code, what in _level_problems(sources[index], *levels[index], where) if levels else ():
+                warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=3)
+            if truncation is None and count > limit and self not in _WARNED_OF_CUTS:
+                _WARNED_OF_CUTS.add(self)
+                self.warn_truncated(count, limit, where, "; further clips are cut without a warning")
 
     def _read_waveform(self, clip: Any, where: str, device: torch.device | None) -> tuple[torch.Tensor, int]:
         """Return the samples of a clip, and the number of its frames.
 
-        They stay on the CPU, if they are there, to be checked and joined with others before they are copied to
-        `device`. The level of a clip on another device is checked later, for all clips at once.
+        For a GPU, samples on the CPU stay there, to be joined with others and copied at once.
         """
         waveform = as_waveform(clip, where)
         if device is not None and not is_batched(device):
             waveform = waveform.to(device)
-        if not is_batched(waveform.device):
-            _check_level(waveform, where)
         frames = num_frames(len(waveform), self.sampling_rate)
         if frames == 0:
             frame = frame_lengths(self.sampling_rate)[0]
@@ -490,61 +503,90 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def _fill(
         self,
         rows: list[torch.Tensor] | torch.Tensor,
-        sources: list[torch.Tensor],
+        sources: Sequence[torch.Tensor],
         lengths: list[int],
         *,
-        spectrograms: bool,
         normalize: bool,
-    ) -> list[torch.Tensor] | torch.Tensor:
-        """Write the features of clips, given as samples or spectrograms, padded with raw 0.0, then normalised."""
-        is_replaced = type(self).normalize is not ASTFeatureExtractor.normalize  # by a subclass
+        spectrograms: bool = False,
+        checks: bool = True,
+    ) -> list[tuple[float, float]]:
+        """Write features of clips, given as samples or spectrograms, padded with raw 0.0, then normalised.
+
+        Returns the lowest and highest sample of each clip, which has no features if they are beyond `MAX_PEAK`;
+        an empty list for spectrograms, and without `checks`.
+        """
+        levels: list[tuple[float, float]] = []
         if spectrograms:
             for row, source, length in zip(rows, sources, lengths, strict=True):
                 row[:length] = source[:length]
                 row[length:] = self.padding_value
         elif is_batched(rows[0].device):
-            self._fill_in_one_pass(rows, sources, lengths)
+            levels = self._fill_in_one_pass(rows, sources, lengths, checks=checks)
         else:
-            self._fill_clip_by_clip(rows, sources, lengths, normalize=normalize and not is_replaced)
-            normalize = normalize and is_replaced
-        if not normalize:
+            return self._fill_clip_by_clip(rows, sources, lengths, normalize=normalize)
+        if normalize and self._has_own_normalize:
+            for part in [rows] if isinstance(rows, torch.Tensor) else rows:
+                part.sub_(self.mean).div_(2 * self.std)
+        return levels
+
+    @property
+    def _has_own_normalize(self) -> bool:
+        """Whether no subclass replaces `normalize`."""
+        return type(self).normalize is ASTFeatureExtractor.normalize
+
+    def _normalized_by_subclass(
+        self, rows: list[torch.Tensor] | torch.Tensor
+    ) -> list[torch.Tensor] | torch.Tensor:
+        """Return features normalised by the `normalize` of a subclass, if it has one."""
+        if self._has_own_normalize:
             return rows
-        if is_replaced:
-            one = isinstance(rows, torch.Tensor)
-            return self.normalize(rows) if one else [self.normalize(row) for row in rows]
-        for part in [rows] if isinstance(rows, torch.Tensor) else rows:
-            part.sub_(self.mean).div_(2 * self.std)
-        return rows
+        return (
+            self.normalize(rows) if isinstance(rows, torch.Tensor) else [self.normalize(row) for row in rows]
+        )
 
     def _fill_clip_by_clip(
         self,
         rows: list[torch.Tensor] | torch.Tensor,
-        sources: list[torch.Tensor],
+        sources: Sequence[torch.Tensor],
         lengths: list[int],
         *,
         normalize: bool,
-    ) -> None:
-        """Write features on the CPU, for a large batch on several threads."""
+    ) -> list[tuple[float, float]]:
+        """Write features on the CPU, for a large batch on several threads; return the clips' levels."""
         arrays = rows.numpy() if isinstance(rows, torch.Tensor) else [row.numpy() for row in rows]
+        levels = [(0.0, 0.0)] * len(lengths)
+        has_own = self._has_own_normalize
 
         def write(index: int) -> None:
             row = arrays[index]
             length = lengths[index]
+            low, high = levels[index] = _extremes(sources[index])
+            if not max(-low, high) <= MAX_PEAK:
+                return
             samples = sources[index][: num_samples(length, self.sampling_rate)]
             write_log_mel(samples, self.sampling_rate, row[:length])
             row[length:] = self.padding_value
-            if normalize:
+            if normalize and has_own:
                 np.subtract(row, self.mean, out=row)
                 np.divide(row, 2 * self.std, out=row)
 
         for_each_clip(write, lengths)
+        return levels
 
     def _fill_in_one_pass(
-        self, rows: list[torch.Tensor] | torch.Tensor, sources: list[torch.Tensor], lengths: list[int]
-    ) -> None:
-        """Write raw log-mel values and padding on another device, then check the levels of its clips."""
-        checks = any(is_batched(source.device) for source in sources)
-        levels = []
+        self,
+        rows: list[torch.Tensor] | torch.Tensor,
+        sources: Sequence[torch.Tensor],
+        lengths: list[int],
+        *,
+        checks: bool,
+    ) -> list[tuple[float, float]]:
+        """Write raw log-mel values and padding on another device; return the clips' levels.
+
+        The levels of clips that are on the device come to the CPU in one copy at the end.
+        """
+        on_cpu = all(not is_batched(source.device) for source in sources)
+        found = []
         for group in passes(sources):
             batch = padded([sources[index] for index in group], rows[0].device)
             counts = [lengths[index] for index in group]
@@ -555,10 +597,13 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             else:
                 for index, row in zip(group, values, strict=True):
                     rows[index].copy_(row[: lengths[index]])
-            if checks:
-                levels.append(extremes(batch))
-        if checks:
-            _check_levels(sources, levels)
+            if checks and not on_cpu:
+                found.append(extremes(batch))
+        if not checks:
+            return []
+        if on_cpu:
+            return [_extremes(source) for source in sources]
+        return [(low, high) for low, high in torch.cat(found, dim=1).T.tolist()]
 
 
 class FeatureExtractionFiles(FeatureExtractionMixin):
@@ -786,29 +831,6 @@ def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
     rows = clip if channels == "first" else clip.T
     waveforms = [as_waveform(row, f"{where}, channel {index}") for index, row in enumerate(rows)]
     return torch.stack(waveforms).mean(dim=0)
-
-
-def _check_level(waveform: torch.Tensor, where: str) -> None:
-    """Raise E104 for NaN or a peak above `MAX_PEAK`; warn about loud (W202) and silent (W203) clips."""
-    for code, what in level_problems(waveform, where):
-        warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=5)
-
-
-def _check_levels(sources: list[torch.Tensor], levels: Sequence[torch.Tensor] = ()) -> None:
-    """Check the clips that are on a GPU, whose levels were not checked while they were read.
-
-    `levels` are their lowest and highest samples, `(2, some clips)` each. They come to the CPU in one copy.
-    """
-    if not any(is_batched(source.device) for source in sources):
-        return
-    known = levels or [extremes(source[None]).cpu() for source in sources]
-    values = torch.cat(list(known), dim=1).T.tolist()
-    for index, (source, (low, high)) in enumerate(zip(sources, values, strict=True)):
-        if not is_batched(source.device):
-            continue  # checked while it was read
-        for code, what in _level_problems(source, low, high, f"clip {index}"):
-            where = f"clip {index}"
-            warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=5)
 
 
 def level_problems(waveform: torch.Tensor, where: str) -> list[tuple[str, str]]:
