@@ -23,6 +23,10 @@ PAIRS = 21
 WARM_UP = 2
 #: Clips in a turn.
 CLIPS = 8
+#: Clips of the batch that is computed on one thread and on two.
+BATCH = 64
+#: Timed pairs of batches.
+BATCH_PAIRS = 9
 
 
 def measure() -> dict[str, float]:
@@ -65,6 +69,42 @@ def cpu_seconds(run: Callable[[], object]) -> float:
     for _ in range(CLIPS):
         run()
     return time.process_time() - start
+
+
+def measure_threads(threads: int = 2) -> dict[str, float]:
+    """Return the median ratio of times of a batch on one thread and on several, its quartiles, and the difference.
+
+    Times are those of the clock. They mean something only on a machine with so many idle processors.
+    """
+    from ast_hf import ASTFeatureExtractor
+
+    clips = list(np.random.default_rng(0).standard_normal((BATCH, 160_000), np.float32) * 0.1)
+    extractor = ASTFeatureExtractor()
+    ratios = []
+    difference = 0.0
+    before = torch.get_num_threads()
+    for _ in range(WARM_UP + BATCH_PAIRS):
+        seconds = []
+        results = []
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            start = time.perf_counter()
+            results.append(extractor(clips, 16_000, return_tensors="np")["input_values"])
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+        difference = max(difference, float(np.abs(results[0] - results[1]).max()))
+    torch.set_num_threads(before)
+    low, middle, high = statistics.quantiles(ratios[WARM_UP:], n=4)
+    return {"ratio": middle, "low": low, "high": high, "max": difference}
+
+
+def threads_row() -> str:
+    """Return the ratio of one thread and two as a row of a Markdown table."""
+    measured = measure_threads()
+    return (
+        f"| features of a batch of {BATCH}, two threads | ours, one thread | {measured['ratio']:.2f}x "
+        f"({measured['low']:.2f}-{measured['high']:.2f}) | max {measured['max']:.1e} |"
+    )
 
 
 def row() -> str:

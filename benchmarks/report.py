@@ -55,7 +55,9 @@ def main() -> None:
         training_speed_gpu,
     )
     sections = "".join(part.section() for part in parts)
-    page = _HEAD.format(machine=machine, rows=features.row(), sections=sections)
+    page = _HEAD.format(
+        machine=machine, rows=f"{features.row()}\n{features.threads_row()}", sections=sections
+    )
     RESULTS.write_text(page, encoding="utf-8")
     print(RESULTS.read_text(encoding="utf-8"))
 
