@@ -20,6 +20,7 @@ from .errors import error, not_a_choice, warn_once, wrong_type
 from .feature_extraction_ast import ASTFeatureExtractor
 from .log_mel import frame_lengths
 from .model_extractor import extractor_of
+from .processor import warn_of_slow_bfloat16
 from .scalars import plain_scalar, plain_whole
 from .timelines.merging import ColumnMerger, owned_parts
 from .timelines.windows import Window, WindowPlan, plan_windows, windows_of
@@ -199,6 +200,7 @@ class Embedder:
     ) -> None:
         self.model = model
         self.extractor = extractor_of(model, feature_extractor)
+        warn_of_slow_bfloat16("the model", model.dtype, model.device)
         self.plan = window_plan(model, self.extractor, window_seconds, hop_seconds)
         self.least = 0 if window_seconds is None else round((window_seconds - _TOLERANCE) * self.plan.rate)
         self.centres = column_centres(model.config, self.plan)

@@ -105,7 +105,7 @@ def _class_indices(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     labels = labels.flatten()
     _require_shape(labels, logits.shape[:1], "class indices")
     if not torch.compiler.is_compiling() and labels.device.type == "cpu":
-        _require_range(labels, logits.shape[-1])
+        check_class_indices(labels, logits.shape[-1])
     return labels.long()
 
 
@@ -116,10 +116,15 @@ def _require_shape(labels: torch.Tensor, shape: tuple[int, ...], meaning: str) -
         raise error("E208", where="labels", what=what, fix=fix)
 
 
-def _require_range(labels: torch.Tensor, num_labels: int) -> None:
+def check_class_indices(labels: torch.Tensor, num_labels: int) -> None:
     """Raise E208 with the row of the first label that is out of range, or if all labels are ignored.
 
-    torch's own error is a device assert on CUDA, and elsewhere an index error without the row.
+    torch's own error is a device assert on CUDA, and elsewhere an index error without the row. On a GPU the check
+    would wait for it, so a batch is checked before it is sent there (`inputs.collation`).
+
+    Args:
+        labels: class indices `(batch,)`, integers.
+        num_labels: number of outputs.
     """
     invalid = (labels != IGNORED) & ((labels < 0) | (labels >= num_labels))
     if invalid.any():

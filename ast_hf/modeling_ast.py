@@ -546,9 +546,9 @@ class ASTModel(ASTPreTrainedModel):
         implementation = "eager" if output_attentions else self.config._attn_implementation or "eager"
         embedded = self.embeddings(input_values, None if visible is None else columns_seen(visible, grid))
         if self.training and self.patchout:
-            tokens = self.patchout.kept_tokens(grid).to(embedded.device)
-            embedded = embedded[:, tokens]
-            visible = None if visible is None else visible[:, tokens]
+            tokens = self.patchout.kept_tokens(grid, embedded.device)
+            embedded = embedded.index_select(1, tokens)
+            visible = None if visible is None else visible.index_select(1, tokens)
         mask = None if visible is None else self._attention_mask(visible, embedded, implementation)
         keeps_states = output_hidden_states is not False
         shortens = (

@@ -18,6 +18,7 @@ from . import (
     timelines_page,
     training_speed,
     training_speed_gpu,
+    training_step,
     transfer,
 )
 
@@ -51,6 +52,7 @@ def main() -> None:
         birdsong_page,
         timelines_page,
         long_audio,
+        training_step,
         training_speed,
         training_speed_gpu,
     )

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from conftest import TINY
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification
 from ast_hf.patchout import Patchout
+from ast_hf.training.compilation import compile_blocks
 
 GRID = (3, 7)
+
+#: seed -> tokens that earlier versions drew with time=3, frequency=1, unstructured=2.
+DRAWN = {0: [0, 1, 4, 6, 8, 11, 12, 15], 1: [0, 1, 2, 3, 4, 8, 17, 18]}
 
 
 @pytest.fixture
@@ -36,6 +43,12 @@ def test_structured_patchout_drops_rows_and_columns() -> None:
         assert torch.equal(tokens, tokens.sort().values)
         rows, columns = (tokens[2:] - 2) // 7, (tokens[2:] - 2) % 7
         assert (len(rows.unique()), len(columns.unique()), len(tokens)) == (2, 4, 2 + 2 * 4)
+
+
+@pytest.mark.parametrize("seed", DRAWN)
+def test_a_seed_draws_the_tokens_of_earlier_versions(seed: int) -> None:
+    torch.manual_seed(seed)
+    assert Patchout(time=3, frequency=1, unstructured=2).kept_tokens(GRID).tolist() == DRAWN[seed]
 
 
 def test_unstructured_patchout_drops_single_patches() -> None:
@@ -105,3 +118,55 @@ def test_scaled_multiplies_each_count() -> None:
     assert Patchout(40, 4, 10).scaled(0.5) == Patchout(20, 2, 5)
     assert not Patchout(40, 4).scaled(0.0)
     assert Patchout(40, 4).scaled(1.0) == Patchout(40, 4)
+
+
+# ---------------------------------------------------------------- on an accelerator, and compiled
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operators by which the CPU waits for an accelerator: reads of values, copies to and from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        reads = name in ("_local_scalar_dense", "nonzero", "masked_select", "equal")
+        copies = name in ("_to_copy", "copy_") and args[-1 if name == "copy_" else 0].device != result.device
+        if reads or copies:
+            self.names.append(name)
+        return result
+
+
+@pytest.mark.parametrize("patchout", [Patchout(), Patchout(time=3, frequency=1, unstructured=2)])
+def test_a_training_step_does_not_wait_for_an_accelerator(patchout: Patchout) -> None:
+    """Tensors without values stand for those on another device: they cannot be read, and copies to them are counted."""
+    with torch.device("meta"):
+        model = ASTForAudioClassification(ASTConfig(**TINY, num_labels=3)).train()
+        values = torch.empty(2, 64, 32)
+        labels = torch.zeros(2, dtype=torch.long)
+    model.base_model.patchout = patchout
+    with Waits() as waits:
+        model(values, labels=labels).loss.backward()
+    assert waits.names == []
+
+
+def test_compiled_blocks_serve_all_values_of_a_ramp(model: ASTForAudioClassification) -> None:
+    names = list(model.state_dict())
+    counter = CompileCounterWithBackend("eager")
+    torch.compiler.reset()
+    compile_blocks(model.train(), backend=counter, dynamic=True)
+    for epoch in range(10):
+        for batch in (clips(3), clips(2)):  # the last batch of an epoch is smaller
+            model.base_model.patchout = Patchout(time=6).scaled(epoch / 9)
+            torch.manual_seed(epoch)
+            kept = copy.deepcopy(model)  # not compiled
+            expected = kept(batch).logits
+            torch.manual_seed(epoch)
+            logits = model(batch).logits
+            assert (logits - expected).abs().max() <= 1e-6
+            logits.sum().backward()
+    assert counter.frame_count == 2  # all blocks but the last, and the last
+    assert list(model.state_dict()) == names

@@ -20,6 +20,7 @@ from ..log_mel import num_samples
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification, mean_logits
 from ..printing import visible
+from ..processor import warn_of_slow_bfloat16
 from ..progress import progress_bar
 from .calibration import Setting
 from .members import Member, load_model
@@ -91,6 +92,7 @@ def predict_logits(
     """
     inputs = ClipInputs(split, extractor, cache=False, name=name)
     read = _waveform_batches if is_batched(model.device) else _feature_batches
+    warn_of_slow_bfloat16(visible(model.name_or_path) or "the model", model.dtype, model.device)
     was_training = model.training
     parts = []
     model.eval()

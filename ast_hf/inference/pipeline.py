@@ -19,6 +19,7 @@ from ..errors import AstHfError, error
 from ..feature_extraction_ast import check_fits
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
+from ..processor import warn_of_slow_bfloat16
 from ..timelines.builder import ScoreCurve, score_curve
 from .arguments import FITTED, Arguments, sort_arguments
 from .calls import Call
@@ -101,6 +102,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline, ChunkPipeline)
         kwargs.setdefault("top_k", None)  # the base class's default is 5 here, and all labels in a call
         super().__init__(*args, **kwargs)
         check_fits(self.feature_extractor, self.model.config, self._source)
+        warn_of_slow_bfloat16(self._source, self.dtype, self.device)
 
     @property
     def _source(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..losses import check_class_indices
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -23,15 +24,27 @@ class Collator:
     Attributes:
         extractor: normalises the padding, raw 0.0, like the clips.
         patch_size: frames of a patch.
+        num_labels: number of classes that class indices are checked against; None checks nothing.
     """
 
     extractor: ASTFeatureExtractor
     patch_size: int
+    num_labels: int | None = None
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return a batch of stacked tensors; `attention_mask` is 0 on padding."""
-        if "attention_mask" not in items[0]:
-            return collate(items)
+        """Return a batch of stacked tensors; `attention_mask` is 0 on padding.
+
+        Raises:
+            AstDataError: E208 for a class index outside of `num_labels`: here it is on the CPU still.
+        """
+        batch = self._padded(items) if "attention_mask" in items[0] else collate(items)
+        labels = batch.get("labels")
+        if self.num_labels is not None and labels is not None and not labels.is_floating_point():
+            check_class_indices(labels, self.num_labels)
+        return batch
+
+    def _padded(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a batch of clips that are padded to the longest one."""
         frames = max(self.patch_size, *(len(item["attention_mask"]) for item in items))
         silence = self.extractor.normalize(0.0) if self.extractor.do_normalize else 0.0
         padding = {"input_values": silence, "attention_mask": 0}

@@ -372,8 +372,8 @@ class RecipeOptions:
             `"binary_cross_entropy"` for both, as the original trains Speech Commands.
         precision: arithmetic of the run: `"float32"`, `"bf16"`, `"fp16"` (GPUs only), or `"auto"` for bf16 where
             the GPU or the processor has instructions for it, else float32. Weights and files are float32 in any
-            case. A resumed run keeps what `"auto"` chose at its start. None for `training.bf16` and
-            `training.fp16`.
+            case. A resumed run keeps what it began with. None for `training.bf16` and `training.fp16`; without
+            these and `training.tf32`, as `"auto"` on a GPU, and float32 on a CPU.
         averaging_decay: decay per step of the weight average that is evaluated and saved, in 1e-6..0.999999;
             None for the weights themselves.
         averaging_epochs: first and last epoch, counted from 1, of a plain mean of the weights after each

@@ -29,6 +29,22 @@ def precision_values(precision: str | None, training: Mapping[str, Any]) -> dict
     return {name: name == precision for name in HALF_PRECISIONS}
 
 
+def default_precision(training: Mapping[str, Any]) -> str | None:
+    """Return the precision of a recipe that has none: `"auto"` on a GPU with bfloat16; None leaves it to `training`.
+
+    Args:
+        training: the section of a recipe. It decides if it has `bf16`, `fp16` or `tf32`, and on a CPU.
+    """
+    if names_precision(training) or training.get("use_cpu") or not torch.accelerator.is_available():
+        return None
+    return "auto" if _gpu_has_bfloat16() else None
+
+
+def names_precision(training: Mapping[str, Any]) -> bool:
+    """Return True if the section `training` of a recipe has an argument of precision."""
+    return any(name in training for name in (*HALF_PRECISIONS, "tf32"))
+
+
 def machine_precision(*, use_cpu: bool = False) -> str:
     """Return `"bf16"` if the device of a run here has instructions for it, else `"float32"`.
 

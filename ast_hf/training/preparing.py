@@ -116,7 +116,7 @@ def prepare(
         watch: an evaluation split to evaluate after each epoch too. It does not affect the weights.
         overwrite: let a fresh start replace a finished model or a README.md in `output_dir`.
         resume_from_checkpoint: what `trainer.train` will get: a checkpoint elsewhere says which precision the run
-            began with, if the recipe's is `"auto"`.
+            began with, if the recipe's is `"auto"` or the default.
         augment: your own function of training clips, called after the recipe's augmentation as
             `augment(waveform, sampling_rate, random)`: float32 samples `(time,)`, Hz, a NumPy generator keyed by
             seed, epoch and clip. It returns samples `(time,)`.
@@ -136,7 +136,7 @@ def prepare(
     """
     own = own_code(augment, augment_spectrogram, callbacks)
     with FolderLock(output_dir):
-        precision = kept_precision(recipe.precision, Path(output_dir), resume_from_checkpoint)
+        precision = kept_precision(recipe, Path(output_dir), resume_from_checkpoint)
         run = _prepare(recipe, output_dir, own, watch=watch, overwrite=overwrite, precision=precision, **hub)
         lock = FolderLock(output_dir).acquire()
     run.trainer.folder_lock = lock
@@ -159,7 +159,7 @@ def rehearse(
 
     Mean and std are not measured: they are 0 and 1 unless the recipe has them.
     """
-    precision = kept_precision(recipe.precision, Path(output_dir), resume_from_checkpoint)
+    precision = kept_precision(recipe, Path(output_dir), resume_from_checkpoint)
     return _prepare(
         recipe,
         output_dir,

@@ -30,6 +30,7 @@ from ..inputs.streams import Passes, StreamedClipInputs
 from ..inputs.waveform_transforms import without_folders
 from ..inputs.worker_rows import WorkerRows
 from ..losses import classification_loss
+from ..metrics.loss_course import LossCourse
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..recipe.optimization_options import Optimization
 from ..recipe.options import PatchoutOptions
@@ -42,8 +43,10 @@ from ..weights.reading import ADAPTER_WEIGHTS
 from .averaging import AVERAGE_FILE, WeightAverage
 from .best_weights import BEST_FILE, BestWeights
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, KeepBest, SetSamplerEpoch
+from .compilation import CompileBlocks, take_compile_options
 from .disk_space import CheckSpace
 from .distillation import Distillation
+from .late_losses import BatchLoss, LateLosses
 from .loss_watch import WarnAtChance, is_at_chance, observe
 from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
@@ -94,8 +97,8 @@ class ASTTrainer(SealedTrainer):
             `model_init`.
         AstConfigError: E307 for FSDP and ZeRO-3 with options that need whole weights in one process: an
             average, factored positions, an adapter.
-        AstRunError: E501 if a loss is not finite, at that step, naming the clips, before anything is saved;
-            E401 if a checkpoint cannot be written.
+        AstRunError: E501 if a loss is not finite, naming its step and clips, before anything is saved: at that
+            step, on a GPU after the next batch. E401 if a checkpoint cannot be written.
 
     Evaluation does not affect training: the weights are those of a run that does not evaluate.
     """
@@ -122,11 +125,14 @@ class ASTTrainer(SealedTrainer):
         self.watched = watched
         self._batch_sizes: list[int] = []
         self._loaded: list[ClipInputs] = []
+        self._losses = LateLosses(self._read_loss)
         _use_one_gpu(kwargs.get("args"))
         super().__init__(data_collator=collate, decided=decided, overwrite=overwrite, **kwargs)
         self.model_accepts_loss_kwargs = False  # `_share_of_step` weights the batches of a step, by clips
         if isinstance(self.processing_class, ASTFeatureExtractor):
-            self.data_collator = Collator(self.processing_class, self.model.config.patch_size)
+            config = self.model.config
+            classes = None if Task.of_config(config) == Task.REGRESSION else config.num_labels
+            self.data_collator = Collator(self.processing_class, config.patch_size, classes)
         self.best = self._build_best(stopping)
         self._check_sharding()
         if self.adapter is not None and self.model_init is not None:
@@ -143,9 +149,12 @@ class ASTTrainer(SealedTrainer):
         """Add callbacks in order: the average is updated before the watched clips are evaluated."""
         self.remove_callback(ProgressCallback)
         self.add_callback(self._epoch_callback)
+        if self._compile_options:
+            varies = self._groups_by_length or bool(patchout and patchout.full())
+            self.add_callback(CompileBlocks(self._compile_options, varies=varies))
         self.add_callback(FindBest)
         self.add_callback(CheckSpace(copies=self.weight_copies))
-        self.add_callback(WarnAtChance(lambda: self.loss_course))
+        self.add_callback(WarnAtChance(self._settled_course))
         if not self.args.disable_tqdm:
             self.add_callback(LossProgress)
         if self.average is not None:
@@ -157,6 +166,26 @@ class ASTTrainer(SealedTrainer):
             self.add_callback(GrowPatchout(patchout))
         if self.watched is not None:
             self.add_callback(AfterEachEpoch(self._evaluate_watched))
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Create accelerate's Accelerator as transformers does, with defaults for the models of this package.
+
+        It does not compile them. Between processes, gradients are views of the buffers that are sent, and a backward
+        pass is not searched for unused parameters, of which there are none. Pinned batches are sent without waiting.
+        """
+        super().create_accelerator_and_postprocess()
+        accelerator = self.accelerator
+        accelerator.dataloader_config.non_blocking |= self.args.dataloader_pin_memory
+        self._compile_options: dict[str, Any] = {}
+        if isinstance(self.model, ASTPreTrainedModel):
+            self._compile_options = take_compile_options(accelerator)
+            accelerator.ddp_handler.gradient_as_bucket_view = True
+            if self.args.ddp_find_unused_parameters is None:
+                accelerator.ddp_handler.find_unused_parameters = False
+
+    @property
+    def _groups_by_length(self) -> bool:
+        return groups_by_length(self.args.to_dict())
 
     @property
     def weight_copies(self) -> int:
@@ -218,7 +247,15 @@ class ASTTrainer(SealedTrainer):
             **{name: value for name, value in options.items() if value is not None},
         )
         device = self.accelerator.device
-        prepared = prepare_data_loader(loader, device, 1, 0, put_on_device=True, dispatch_batches=False)
+        prepared = prepare_data_loader(
+            loader,
+            device,
+            1,
+            0,
+            put_on_device=True,
+            dispatch_batches=False,
+            non_blocking=self.accelerator.non_blocking,
+        )
         return self._with_limit(prepared, self.train_dataset)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
@@ -262,7 +299,7 @@ class ASTTrainer(SealedTrainer):
         if not isinstance(dataset, ClipInputs):
             return super()._get_train_sampler(train_dataset)
         step_size = None
-        if groups_by_length(self.args.to_dict()):
+        if self._groups_by_length:
             if not dataset.extractor.return_attention_mask:
                 what = "groups clips by length, but all are padded to the same"
                 fix = "set return_attention_mask on their feature extractor"
@@ -321,24 +358,27 @@ class ASTTrainer(SealedTrainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Return the model's loss; raise E501 if it is not finite, since it would break all later steps."""
+        """Return the model's loss. One that is not finite is an error, E501, since it would break all later steps.
+
+        On a GPU the error comes one batch later, but before anything is saved or evaluated.
+        """
         rows = inputs.pop("row", None)
         views = inputs.pop("teacher", None)
+        labels = inputs.get("labels")
         if views is None:
-            labels = inputs.get("labels")
             result = super().compute_loss(model, inputs, *args, **kwargs)
-            self._observe(model, result, labels)
+            label_loss = result[0] if isinstance(result, tuple) else result
         else:
-            result = self._compute_distilled_loss(model, inputs, views, *args, **kwargs)
+            label_loss, result = self._compute_distilled_loss(model, inputs, views, *args, **kwargs)
+        if not model.training:
+            return result
         loss = result[0] if isinstance(result, tuple) else result
-        if model.training and rows is not None:
+        if rows is not None:
             self.clips_trained += len(rows) * self.args.world_size
             loss = loss * self._share_of_step(len(rows))
             result = (loss, *result[1:]) if isinstance(result, tuple) else loss
-        if model.training and not torch.isfinite(loss):
-            what = f"loss is {float(loss.detach())} on {self._describe_clips(rows)}"
-            fix = "listen to those clips; lower the learning rate or train in float32 if they are intact"
-            raise error("E501", where=f"step {self.state.global_step + 1}", what=what, fix=fix)
+        watched = label_loss if isinstance(self.model, ASTForAudioClassification) else None
+        self._losses.add(BatchLoss(self.state.global_step, loss, watched, labels, rows))
         return result
 
     def _compute_distilled_loss(
@@ -348,24 +388,34 @@ class ASTTrainer(SealedTrainer):
         views: list[dict[str, torch.Tensor]],
         return_outputs: bool = False,
         **kwargs: Any,
-    ) -> Any:
-        """Return the loss from labels and teacher; the teacher runs in the precision of the run."""
+    ) -> tuple[torch.Tensor, Any]:
+        """Return the loss from labels, and what `compute_loss` returns; the teacher runs in the run's precision."""
         assert self.distillation is not None, "clips come with a teacher's view, but there is no teacher"
-        labels = inputs.get("labels")
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
-        self._observe(model, loss, labels)
+        label_loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         with self.accelerator.autocast():
-            loss = self.distillation.loss(loss, outputs.logits, views)
-        return (loss, outputs) if return_outputs else loss
+            loss = self.distillation.loss(label_loss, outputs.logits, views)
+        return label_loss, (loss, outputs) if return_outputs else loss
 
-    def _observe(self, model: nn.Module, result: Any, labels: torch.Tensor | None) -> None:
-        """Add the loss from the labels of a training batch to `loss_course`."""
-        if not model.training or not isinstance(self.model, ASTForAudioClassification):
+    def _read_loss(self, batch: BatchLoss) -> None:
+        """Raise E501 if a batch's loss is not finite; else add that from its labels to `loss_course`."""
+        if not torch.isfinite(batch.loss):
+            what = f"loss is {float(batch.loss)} on {self._describe_clips(batch.rows)}"
+            fix = "listen to those clips; lower the learning rate or train in float32 if they are intact"
+            raise error("E501", where=f"step {batch.step + 1}", what=what, fix=fix)
+        if batch.label_loss is None:
             return
-        loss = result[0] if isinstance(result, tuple) else result
         config = self.model.config
         kind = self.model.loss_kind or config.problem_type
-        observe(self.loss_course, self.state.global_step, loss, labels, kind, config.num_labels)
+        observe(self.loss_course, batch.step, batch.label_loss, batch.labels, kind, config.num_labels)
+
+    def _settled_course(self) -> LossCourse:
+        """Return the training loss so far, that of the last batch included."""
+        self._losses.settle()
+        return self.loss_course
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        super()._run_epoch(*args, **kwargs)
+        self._losses.settle()
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Return the batches of a step, and store how many clips each has."""
@@ -442,6 +492,7 @@ class ASTTrainer(SealedTrainer):
 
         Loading clips draws from torch's generator. Its state is restored for the dropout of training.
         """
+        self._losses.settle()
         with torch.random.fork_rng(devices=()), self._averaged():
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         if output.predictions is None or output.label_ids is None:
@@ -462,6 +513,11 @@ class ASTTrainer(SealedTrainer):
         return classification_loss(torch.from_numpy(logits), torch.from_numpy(labels), kind).item()
 
     # ---------------------------------------------------------------- saving and loading
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a checkpoint as the base class, once the losses of all steps are known to be finite."""
+        self._losses.settle()
+        super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save the model, and the arguments as JSON: transformers' pickle of them contains the Hub token."""
@@ -513,7 +569,8 @@ class ASTTrainer(SealedTrainer):
                 raise error("E501", where=f"step {self.state.global_step}", what=what, fix=fix)
 
     def reset_parts(self) -> None:
-        """Forget the weight average and the best weights of an earlier training."""
+        """Forget the weight average, the best weights and unread losses of an earlier training."""
+        self._losses.forget()
         if self.average is not None:
             self.average.reset()
         if self.best is not None:

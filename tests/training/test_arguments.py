@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstDataError, AstHfWarning
-from ast_hf.recipe.arguments import build_arguments, check_joined, weight_arguments
+from ast_hf.recipe.arguments import build_arguments, check_joined, default_readers, weight_arguments
 from ast_hf.recipe.optimization_options import Optimization
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
 from training.runs import recipe
@@ -166,6 +167,28 @@ def test_best_checkpoint_by_accuracy(clips: Path, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- bfloat16 without a GPU
+
+
+@pytest.mark.parametrize(
+    ("processors", "processes", "readers"), [(1, 1, 0), (2, 1, 1), (16, 1, 8), (16, 4, 3), (4, 8, 0)]
+)
+def test_readers_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, processors: int, processes: int, readers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert default_readers({}) == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert default_readers({}) == readers
+    assert default_readers({"use_cpu": True}) == 0
+
+
+def test_a_recipe_and_a_stream_choose_their_readers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys.modules["ast_hf.recipe.arguments"], "default_readers", lambda _: 3)
+    assert build_arguments({}, tmp_path).dataloader_num_workers == 3
+    assert build_arguments({"dataloader_num_workers": 0}, tmp_path).dataloader_num_workers == 0
+    assert build_arguments({"max_steps": 1}, tmp_path, streamed=True).dataloader_num_workers == 0
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch see
 
 #: variant -> (options of the recipe, TrainingArguments)
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "float32": ({}, {}),
+    "default": ({}, {}),
+    "float32": ({"precision": "float32"}, {}),
     "tf32": ({}, {"tf32": True}),
     "bf16": ({}, {"bf16": True}),
     "fp16": ({}, {"fp16": True}),
@@ -59,7 +60,9 @@ def test_training_on_a_gpu_learns(way: str, clips: Path, tmp_path: Path) -> None
     assert accuracy[0] == accuracy[1] == pytest.approx(report.results["test"]["accuracy"])
 
 
-@pytest.mark.parametrize("precision", [{}, {"bf16": True}, {"fp16": True}], ids=["float32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    "precision", [{"bf16": False}, {"bf16": True}, {"fp16": True}], ids=["float32", "bf16", "fp16"]
+)
 @pytest.mark.parametrize("stop", [Stop(epoch=1), Stop(step=4)], ids=["epoch", "mid-epoch"])
 def test_resumes_to_the_same_weights(
     clips: Path, tmp_path: Path, stop: Any, precision: dict[str, bool]

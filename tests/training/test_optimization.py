@@ -12,7 +12,7 @@ from conftest import ROOT, TINY
 
 from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification, AstHfError
 from ast_hf.recipe.optimization_options import Optimization
-from ast_hf.training import Augmentation, FeatureOptions, ModelOptions, Recipe, load_recipe
+from ast_hf.training import Augmentation, FeatureOptions, ModelOptions, Recipe, load_recipe, prepare
 from ast_hf.training.optimization import (
     depth_of,
     freeze,
@@ -21,6 +21,8 @@ from ast_hf.training.optimization import (
     parameter_groups,
     rate_factor,
 )
+
+from .runs import Stop, checkpoint_digest, recipe
 
 RECIPES = ROOT / "examples" / "recipes"
 
@@ -224,6 +226,40 @@ def test_original_adam_decays_towards_zero_through_the_gradient() -> None:
         before[weight].abs() > 0.01
     )  # 5e-7 * 0.01 is still far above Adam's epsilon of 1e-8? no: it shrinks the step
     assert torch.all(torch.sign(moved[large]) == -torch.sign(before[weight][large]))
+
+
+def test_adam_makes_a_step_in_one_pass_where_torch_can() -> None:
+    """The fused step is plain Adam but for rounding."""
+    parts = [model(), model()]
+    parts[1].load_state_dict(parts[0].state_dict())
+    fused = original_adam(parts[0], 1e-3, (0.95, 0.999), 5e-7)
+    plain = torch.optim.Adam(parts[1].parameters(), 1e-3, (0.95, 0.999), weight_decay=5e-7, foreach=False)
+    assert fused.defaults["fused"]
+    for step in range(5):
+        for mine, other in zip(parts[0].parameters(), parts[1].parameters(), strict=True):
+            torch.manual_seed(step)
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        fused.step()
+        plain.step()
+    gaps = [
+        (mine - other).abs().max().item()
+        for mine, other in zip(parts[0].parameters(), parts[1].parameters(), strict=True)
+    ]
+    assert 0 < max(gaps) < 1e-6  # of a way of 5e-3
+    assert not original_adam(model().to("meta"), 1e-3, (0.95, 0.999), 0.0).defaults["fused"]
+
+
+def test_a_run_with_adam_resumes_to_the_same_weights(clips: Path, tmp_path: Path) -> None:
+    options = {"optimization": {"optimizer": "adam", "milestones": [1]}}
+    plan = recipe(clips, options, save_strategy="steps", save_steps=2, save_total_limit=None)
+    prepare(plan, tmp_path / "whole").trainer.train()
+    broken = prepare(plan, tmp_path / "broken").trainer
+    broken.add_callback(Stop(step=4))
+    broken.train()
+    prepare(plan, tmp_path / "broken").trainer.train(resume_from_checkpoint=True)
+    ends = [checkpoint_digest(tmp_path / name / "checkpoint-6") for name in ("whole", "broken")]
+    assert ends[0] == ends[1]
 
 
 def test_depths() -> None:

@@ -7,16 +7,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from conftest import TINY
+from transformers import pipeline
 
+from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from ast_hf.errors import AstConfigError
-from ast_hf.recipe.precision import machine_precision, precision_values
-from ast_hf.training import Recipe, finetune, prepare
+from ast_hf.evaluation.prediction import predict_logits
+from ast_hf.recipe.precision import default_precision, machine_precision, precision_values
+from ast_hf.training import Recipe, finetune, load_audio_dataset, prepare
 
 from .runs import Stop, recipe
 
 PRECISION = sys.modules["ast_hf.recipe.precision"]
+RESUMING = sys.modules["ast_hf.training.checkpoints.resuming"]
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, *, has_bfloat16: bool) -> None:
@@ -49,7 +55,7 @@ def test_auto_takes_what_the_processor_has(
 
 def test_auto_is_float32_where_the_processor_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    monkeypatch.setattr(PRECISION, "_detected_bfloat16", lambda: None)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", None, raising=False)
     assert machine_precision() == "float32"
     assert PRECISION.has_bfloat16()  # training.bf16 that was asked for is not warned of
 
@@ -67,6 +73,37 @@ def test_auto_takes_what_the_gpu_computes_without_emulation(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     assert machine_precision() == chosen
     assert machine_precision(use_cpu=True) == ("float32" if is_supported else "bf16")
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+@pytest.mark.parametrize(
+    "training", [{}, {"use_cpu": True}, {"bf16": False}, {"fp16": True}, {"tf32": False}], ids=str
+)
+def test_a_recipe_without_precision_gets_bfloat16_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, training: dict[str, Any]
+) -> None:
+    processor(monkeypatch, has_bfloat16=True)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(PRECISION, "_gpu_has_bfloat16", lambda: True)
+    assert default_precision(training) == ("auto" if has_gpu and not training else None)
+    monkeypatch.setattr(PRECISION, "_gpu_has_bfloat16", lambda: False)
+    assert default_precision(training) is None
+
+
+@pytest.mark.parametrize("begun", ["bf16", "float32"])
+def test_a_resumed_run_keeps_its_precision_on_another_machine(
+    monkeypatch: pytest.MonkeyPatch, clips: Path, tmp_path: Path, begun: str
+) -> None:
+    """The recipe has none: it began on a GPU, or without, and continues where the default is the other."""
+    machines = {"bf16": "auto", "float32": None}
+    monkeypatch.setattr(RESUMING, "default_precision", lambda _: machines.pop(begun))
+    run = prepare(recipe(clips), tmp_path)
+    assert run.trainer.args.bf16 == (begun == "bf16")
+    run.trainer.add_callback(Stop(epoch=1))
+    run.trainer.train()
+    del run
+    monkeypatch.setattr(RESUMING, "default_precision", lambda _: next(iter(machines.values())))
+    assert finetune(recipe(clips), tmp_path, resume_from_checkpoint="auto").precision == begun
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
@@ -103,3 +140,41 @@ def test_a_resumed_run_keeps_what_auto_chose(
     assert results["precision"] == "bf16"
     assert results["settings"]["bf16"] is True
     assert report.changes == []
+
+
+# ---------------------------------------------------------------- models in bfloat16
+
+
+def score(model: ASTForAudioClassification, clips: Path) -> None:
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    pipeline("audio-classification", model=model, feature_extractor=extractor, device="cpu")
+
+
+def embed(model: ASTForAudioClassification, clips: Path) -> None:
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    model.get_audio_embedding(np.zeros(16_000, np.float32), feature_extractor=extractor, sampling_rate=16_000)
+
+
+def evaluate(model: ASTForAudioClassification, clips: Path) -> None:
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    predict_logits(model, load_audio_dataset(clips)["test"].select(range(2)), extractor)
+
+
+@pytest.mark.parametrize("use", [score, embed, evaluate], ids=lambda use: use.__name__)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_a_model_in_bfloat16_is_warned_of_where_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    clips: Path,
+    use: Any,
+    dtype: torch.dtype,
+    has_bfloat16: bool,
+) -> None:
+    processor(monkeypatch, has_bfloat16=has_bfloat16)
+    monkeypatch.setattr("ast_hf.errors._warned", set())
+    use(ASTForAudioClassification(ASTConfig(**TINY, num_labels=2)).to(dtype).eval(), clips)
+    messages = [str(one.message) for one in recwarn if "W408" in str(one.message)]
+    is_slow = dtype == torch.bfloat16 and not has_bfloat16
+    assert len(messages) == is_slow
+    assert all("float32 would be faster: 6.5 times" in message for message in messages)

@@ -177,3 +177,59 @@ def test_torch_compile_in_a_recipe(clips: Path, tmp_path: Path, plain: list[floa
     run = prepare(recipe(clips, FIXED), tmp_path / "again")
     run.trainer.model.load_state_dict(saved.state_dict())
     assert run.trainer.evaluate(run.evaluation["test"])["eval_accuracy"] == report.results["test"]["accuracy"]
+
+
+def test_compiled_blocks_see_the_patchout_of_each_epoch(clips: Path, tmp_path: Path) -> None:
+    """The backend "eager" runs the graphs without C++; accelerate's own copy or wrapper is not made."""
+    options = {"patchout": {"time": 3, "ramp_epochs": 2}}
+    length = {"max_steps": -1, "num_train_epochs": 3}
+    usual = train(clips, tmp_path / "usual", options, **length)
+    torch.compiler.reset()
+    compiled = train(clips, tmp_path / "compiled", options, torch_compile_backend="eager", **length)
+    assert compiled.model_wrapped is compiled.model
+    assert losses(compiled) == pytest.approx(losses(usual), rel=1e-5)
+    assert compiled.model.base_model.patchout == Patchout(time=3)
+    blocks = compiled.model.base_model.encoder.layer
+    assert all(block._compiled_call_impl is not None for block in blocks)
+    assert usual.model.base_model.encoder.layer[0]._compiled_call_impl is None
+
+
+# ---------------------------------------------------------------- between processes, and to a GPU
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "patchout": {"patchout": {"time": 2, "unstructured": 2}},
+    "factored": {"model": {"config": TINY, "factored_positions": True}},
+    "frozen": {"optimization": {"frozen": "backbone"}},
+    "dropout": {
+        "model": {"config": {**TINY, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}
+    },
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_trained_parameter_has_a_gradient_so_that_ddp_need_not_search(
+    clips: Path, tmp_path: Path, option: str
+) -> None:
+    trainer = prepare(recipe(clips, {**FIXED, **OPTIONS[option]}), tmp_path).trainer
+    handler = trainer.accelerator.ddp_handler
+    assert (handler.find_unused_parameters, handler.gradient_as_bucket_view) == (False, True)
+    trainer.model.train()
+    trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader()))).backward()
+    trained = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
+    assert trained
+    assert [name for name, value in trained.items() if value.grad is None] == []
+
+
+def test_a_recipe_may_search_for_unused_parameters(clips: Path, tmp_path: Path) -> None:
+    plan = recipe(clips, FIXED, ddp_find_unused_parameters=True)
+    assert prepare(plan, tmp_path).trainer.accelerator.ddp_handler.find_unused_parameters
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_pinned_batches_are_sent_without_waiting(clips: Path, tmp_path: Path, pinned: bool) -> None:
+    trainer = prepare(recipe(clips, FIXED), tmp_path).trainer
+    trainer.args.dataloader_pin_memory = pinned  # transformers sets it to False for a run on the CPU
+    trainer.create_accelerator_and_postprocess()
+    assert trainer.accelerator.non_blocking == trainer.get_train_dataloader()._non_blocking == pinned

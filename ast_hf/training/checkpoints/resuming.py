@@ -11,6 +11,8 @@ from transformers.trainer_callback import TrainerState
 
 from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...files import sync
+from ...recipe.precision import default_precision, names_precision
+from ...recipe.recipe import Recipe
 from .folder_lock import check_no_file
 from .run_options import begun_precision
 from .sealing import (
@@ -118,15 +120,18 @@ def steps_done(checkpoint: Path) -> int:
     return int(TrainerState.load_from_json(str(checkpoint / STATE_FILE)).global_step)
 
 
-def kept_precision(precision: str | None, root: Path, request: str | os.PathLike | bool | None) -> str | None:
-    """Return a recipe's precision; of a run that is resumed, what `"auto"` chose at its start.
+def kept_precision(recipe: Recipe, root: Path, request: str | os.PathLike | bool | None) -> str | None:
+    """Return a recipe's precision or the default; of a run that is resumed, what was chosen at its start.
 
     Args:
-        precision: that of the recipe.
+        recipe: its `precision` and its section `training`.
         root: the run's output folder.
         request: as for `resume_folder`. A fresh start in a folder with checkpoints is refused elsewhere.
     """
-    if precision != "auto":
+    precision = recipe.precision
+    if precision is None and not names_precision(recipe.training):
+        precision = default_precision(recipe.training)
+    elif precision != "auto":
         return precision
     if request in (None, False, True, "auto", "hub"):
         folders = checkpoints(root) + checkpoints(staging_folder(root))
