@@ -40,8 +40,24 @@ def check_rules(recipe: RecipeOptions, where: str) -> None:
     _check_grouping(recipe, where)
     _check_windows(recipe, where)
     _check_held_out(recipe, where)
+    _check_store(recipe, where)
     if recipe.data.streaming:
         check_streaming(recipe, where)
+
+
+def _check_store(recipe: RecipeOptions, where: str) -> None:
+    """Raise E307 for a store without a name, of a stream, or of a precision that nothing is stored in."""
+    data = recipe.data
+    if data.store is None:
+        if data.store_dtype != "float32":
+            what = f"is {data.store_dtype!r}, and data.store names no folder"
+            raise _invalid(where, "data.store_dtype", what, "set data.store, or leave it out")
+        return
+    if not data.store.strip():
+        raise _invalid(where, "data.store", "is empty", "name a folder, or leave it out", "missing")
+    if data.streaming:
+        what = "keeps clips for the next epoch, and a stream has no clips to come back to"
+        raise _invalid(where, "data.store", what, "leave out data.store or data.streaming")
 
 
 def _check_metrics(recipe: RecipeOptions, where: str) -> None:
