@@ -94,6 +94,9 @@ def check_streaming(recipe: RecipeOptions, where: str = "recipe") -> None:
         what = "groups clips by length, which is unknown in a stream"
         raise _invalid(where, "training.train_sampling_strategy", what, "leave it out")
     _check_no_epochs(recipe, where)
+    if recipe.training.get("dataloader_persistent_workers"):
+        what = "has no effect: the workers of a stream read it without an end"
+        raise _invalid(where, "training.dataloader_persistent_workers", what, "leave it out")
     if recipe.distillation.source:
         fix = "leave out distillation or data.streaming"
         raise _invalid(where, "distillation", "works on stored clips only", fix)
