@@ -163,7 +163,7 @@ def add_clips(
     *,
     dtype: np.dtype,
     width: int,
-    waiting: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    waiting: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> ClipStore:
     """Return a store of clips, after adding those that a folder lacks.
 
@@ -173,7 +173,7 @@ def add_clips(
         compute: called with the numbers of the missing clips; returns them in that order.
         dtype: of the values: float32 or float16 for features, int16 for samples.
         width: mel bins of a frame; 0 for samples.
-        waiting: context around the wait for another process that adds clips to the folder.
+        waiting: context around the wait for another process that adds clips to the folder; a bar, or None.
 
     Raises:
         AstRunError: E401 if the folder cannot be written or the disk is full; no part stays there.
@@ -199,7 +199,7 @@ def add_clips(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, waiting: Callable[[], contextlib.AbstractContextManager]) -> Iterator[bool]:
+def _locked(folder: Path, waiting: Callable[[], contextlib.AbstractContextManager[Any]]) -> Iterator[bool]:
     """Hold the lock of a folder, which is waited for; yield False on a disk that has no locks."""
     with explained(folder / _LOCK):
         folder.mkdir(parents=True, exist_ok=True)
@@ -207,9 +207,11 @@ def _locked(folder: Path, waiting: Callable[[], contextlib.AbstractContextManage
     try:
         held = lock(handle)
         if held is False:
-            with waiting():
+            with waiting() as bar:
                 while (held := lock(handle)) is False:
                     time.sleep(_WAIT)
+                    if bar is not None:
+                        bar.refresh()
         yield held is not None
     finally:
         os.close(handle)
