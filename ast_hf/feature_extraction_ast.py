@@ -313,7 +313,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     def normalize(self, input_values: Any) -> Any:
         """Return raw log-mel values of any shape normalised, `(x - mean) / (2 * std)`."""
-        return (input_values - self.mean) / (2 * self.std)
+        centred = input_values - self.mean
+        return centred.div_(2 * self.std) if isinstance(centred, torch.Tensor) else centred / (2 * self.std)
 
     def pad(
         self,
