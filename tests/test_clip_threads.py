@@ -6,6 +6,7 @@ import multiprocessing
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def features(clips: list[np.ndarray], **options: object) -> np.ndarray:
+def features(clips: list[np.ndarray], **options: Any) -> np.ndarray:
     return ASTFeatureExtractor()(clips, 16_000, return_tensors="np", **options)["input_values"]
 
 

@@ -27,7 +27,7 @@ def trainer_of(clips: Path, folder: Path, *, stays: bool = True, **training: Any
 def test_weights_are_those_of_new_workers_and_of_an_unbroken_run(
     clips: Path, tmp_path: Path, step: int
 ) -> None:
-    saves = {"save_strategy": "steps", "save_steps": 1, "num_train_epochs": 3}
+    saves: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1, "num_train_epochs": 3}
     plain = trainer_of(clips, tmp_path / "plain", stays=False, **saves)
     plain.train()
     stopped = trainer_of(clips, tmp_path / "run", **saves)

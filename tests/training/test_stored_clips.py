@@ -365,6 +365,7 @@ def test_a_resumed_run_has_the_weights_of_an_unbroken_one_without_a_store(
 def test_the_folder_may_change_when_a_run_is_resumed_but_not_the_dtype(clips: Path, tmp_path: Path) -> None:
     def options(store: Path | None, dtype: str = "float32") -> dict[str, Any]:
         run = rehearse(stored_recipe(clips, store, dtype), tmp_path / "run", Rehearsal(tmp_path))
+        assert run.trainer.decided is not None
         return plain_options(run.trainer.decided)
 
     plain = options(None)
