@@ -299,6 +299,8 @@ def as_samples(values: Any, where: str) -> torch.Tensor:
     name = str(tensor.dtype).removeprefix("torch.")
     _check_full_scale(name, where)
     zero, scale = INTEGER_SCALES[name]
+    if name != "int32":  # float32 holds every value exactly
+        return tensor.to(torch.float32).sub_(zero).div_(scale)
     # In float64: int32 has more bits than float32, so rounding must happen once, after scaling.
     return ((tensor.to(torch.float64) - zero) / scale).to(torch.float32)
 
@@ -317,9 +319,9 @@ def _check_full_scale(dtype: str, where: str) -> None:
 
 
 def _tensor_of(values: Any, where: str) -> torch.Tensor:
-    """Return a copy of an array or nested list as a tensor with native byte order and positive strides.
+    """Return an array or nested list as a tensor with native byte order and positive strides.
 
-    Floats become float32, integers keep their dtype.
+    Floats become float32, integers keep their dtype. The tensor may share the array's memory.
     """
     import torch
 
@@ -345,8 +347,10 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
         _check_full_scale(array.dtype.newbyteorder("=").name, where)
     else:
         with np.errstate(over="ignore"):  # an overflow becomes infinite, reported with its position later
-            array = array.astype(np.float32)
-    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+            array = array.astype(np.float32, copy=False)
+    # torch takes neither negative strides nor another byte order, and warns of memory that is read-only.
+    array = np.require(array, dtype=array.dtype.newbyteorder("="), requirements=("C", "W", "A"))
+    return torch.from_numpy(array.copy() if min(array.strides, default=0) < 0 else array)
 
 
 @contextlib.contextmanager

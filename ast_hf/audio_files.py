@@ -219,11 +219,12 @@ class _Reader:
     """File object for soundfile, with a layout's changes.
 
     It has no name, so that soundfile detects the format from the content. It records whether the end of the
-    file was reached, and what the disk raised: an exception must not pass through libsndfile. FLAC is read in
-    small pieces: a truncated file then reaches its end, a damaged one fails before.
+    file was reached, and what the disk raised: an exception must not pass through libsndfile. The end of FLAC is read
+    in small pieces: a truncated file then reaches its end, a damaged one fails before.
     """
 
     _FLAC_PIECE = 1_024
+    _FLAC_END = 65_536
 
     def __init__(self, content: Content, layout: Layout) -> None:
         self.content = content
@@ -233,7 +234,6 @@ class _Reader:
         self._size = content.size if layout.size is None else layout.size
         self._patches = layout.patches
         self.is_flac = content.at(0, 4) == b"fLaC"
-        self._piece = self._FLAC_PIECE if self.is_flac else None
         self._position = 0
         self._problem: BaseException | None = None
         self.reached_end = False
@@ -247,7 +247,8 @@ class _Reader:
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: self._piece]
+        is_end = self._end - self._position <= self._FLAC_END
+        view = memoryview(buffer)[: self._FLAC_PIECE if is_end and self.is_flac else None]
         try:
             data = self._read(len(view))
         except BaseException as problem:  # raised again by `raise_problem`: this is called by C

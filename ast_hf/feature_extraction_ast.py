@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import warnings
@@ -18,7 +19,9 @@ from transformers.utils import PaddingStrategy, TensorType
 
 from .audio import as_samples, as_waveform
 from .audio_formats import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from .clip_threads import for_each_clip
 from .configuration_ast import MAX_FRAMES, ASTConfig, Geometry
+from .device_features import extremes, is_batched, log_mel_padded, padded, passes
 from .downloads import verify_loaded
 from .errors import (
     AstHfError,
@@ -33,7 +36,7 @@ from .errors import (
     wrong_type,
 )
 from .json_files import read_json
-from .log_mel import frame_lengths, frames_to_seconds, log_mel, num_frames, num_samples
+from .log_mel import frame_lengths, frames_to_seconds, num_frames, num_samples, write_log_mel
 from .scalars import is_finite_number, plain_scalar, plain_whole
 
 #: Highest peak that cannot overflow float32's power spectrum: (400 samples x 2 x 1e12)^2 x a filter's width
@@ -272,30 +275,46 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             truncation=truncation, return_attention_mask=return_attention_mask, do_normalize=do_normalize
         )
         clips = _split(raw_speech, channels, spectrograms=input_is_spectrogram)
-        extract = self._read_spectrogram if input_is_spectrogram else self._extract
-        cut = limit if truncation is None or truncation else None
-        features = []
-        for index, clip in enumerate(clips):
-            name = f"clip {index}"
-            feature, frames = extract(clip, name, device=device, limit=cut)
-            if truncation is None and frames > limit and self not in _WARNED_OF_CUTS:
-                _WARNED_OF_CUTS.add(self)
-                self.warn_truncated(frames, limit, name, "; further clips are cut without a warning")
-            features.append(feature)
+        home = None if device is None else torch.device(device)
+        report = functools.partial(self._report, limit=limit, truncation=truncation)
+        sources, counts = self._read(clips, home, report, spectrograms=input_is_spectrogram)
+        home = home or sources[0].device
+        cuts = truncation is None or truncation
+        lengths = [min(count, limit) if cuts else count for count in counts]
         normalize = self.do_normalize if do_normalize is None else do_normalize
-        padded = self._stack(features, padding, limit, normalize, pad_to_multiple_of or 1)
+        rows = self._allocate(lengths, padding, limit, pad_to_multiple_of or 1, device=home)
+        levels = self._fill(rows, sources, lengths, spectrograms=input_is_spectrogram, normalize=normalize)
+        report(counts, sources, levels)
+        padded = self._normalized_by_subclass(rows) if normalize else rows
         batch = {"input_values": padded}
         if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
             self._warn_of_mask(return_attention_mask)
-            batch["attention_mask"] = [
-                (torch.arange(len(row), device=row.device) < len(feature)).long()
-                for row, feature in zip(padded, features, strict=True)
-            ]
+            batch["attention_mask"] = _attention_mask(padded, lengths)
         return BatchFeature(_as_requested(batch, return_tensors))
+
+    def batch_features(self, waveforms: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+        """Return the `input_values` of samples that are checked already, computed on `device`.
+
+        Clips in the processor's memory go to a GPU in one copy, and nothing waits for it.
+
+        Args:
+            waveforms: float32 at the extractor's rate, `(time,)` each, at least 25 ms long.
+            device: where to compute.
+
+        Returns:
+            float32 `(clips, max_length, num_mel_bins)`, padded or cut, and normalised if `do_normalize` is set.
+        """
+        lengths = [min(num_frames(len(clip), self.sampling_rate), self.max_length) for clip in waveforms]
+        rows = self._allocate(lengths, "max_length", self.max_length, 1, device=device)
+        self._fill(rows, waveforms, lengths, normalize=self.do_normalize, checks=False)
+        batch = self._normalized_by_subclass(rows) if self.do_normalize else rows
+        assert isinstance(batch, torch.Tensor)
+        return batch
 
     def normalize(self, input_values: Any) -> Any:
         """Return raw log-mel values of any shape normalised, `(x - mean) / (2 * std)`."""
-        return (input_values - self.mean) / (2 * self.std)
+        centred = input_values - self.mean
+        return centred.div_(2 * self.std) if isinstance(centred, torch.Tensor) else centred / (2 * self.std)
 
     def pad(
         self,
@@ -380,27 +399,64 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             fix = f"resample with ast_hf.load_audio(clip, {self.sampling_rate}, source_rate={sampling_rate})"
             raise error("E107", where=where, what=what, fix=fix)
 
-    def _extract(
-        self, clip: Any, where: str, *, device: Any = None, limit: int | None = None
-    ) -> tuple[torch.Tensor, int]:
-        """Return raw log-mel values of a clip's first `limit` frames, and the number of all its frames."""
+    def _read(
+        self, clips: Sequence[Any], device: torch.device | None, report: Any, *, spectrograms: bool
+    ) -> tuple[list[torch.Tensor], list[int]]:
+        """Return the clips as tensors, and the number of frames of each; `report` reports on those before an error."""
+        read = self._read_spectrogram if spectrograms else self._read_waveform
+        sources: list[torch.Tensor] = []
+        counts: list[int] = []
+        for index, clip in enumerate(clips):
+            try:
+                source, frames = read(clip, f"clip {index}", device)
+            except AstHfError:
+                report(counts, sources, [] if spectrograms else [_extremes(each) for each in sources])
+                raise
+            sources.append(source)
+            counts.append(frames)
+            device = device or source.device
+        return sources, counts
+
+    def _report(
+        self,
+        counts: list[int],
+        sources: Sequence[torch.Tensor],
+        levels: Sequence[tuple[float, float]],
+        *,
+        limit: int,
+        truncation: bool | None,
+    ) -> None:
+        """Raise E104 for NaN or a peak above `MAX_PEAK`; warn of levels (W202, W203) and cuts (W201), clip by clip.
+
+        `levels` are the lowest and highest samples, none for spectrograms.
+        """
+        for index, count in enumerate(counts):
+            where = f"clip {index}"
+            for code, what in _level_problems(sources[index], *levels[index], where) if levels else ():
+                warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=3)
+            if truncation is None and count > limit and self not in _WARNED_OF_CUTS:
+                _WARNED_OF_CUTS.add(self)
+                self.warn_truncated(count, limit, where, "; further clips are cut without a warning")
+
+    def _read_waveform(self, clip: Any, where: str, device: torch.device | None) -> tuple[torch.Tensor, int]:
+        """Return the samples of a clip, and the number of its frames.
+
+        For a GPU, samples on the CPU stay there, to be joined with others and copied at once.
+        """
         waveform = as_waveform(clip, where)
-        if device is not None:
+        if device is not None and not is_batched(device):
             waveform = waveform.to(device)
-        _check_level(waveform, where)
         frames = num_frames(len(waveform), self.sampling_rate)
         if frames == 0:
             frame = frame_lengths(self.sampling_rate)[0]
             fix = f"give at least {frame} samples (25 ms at {self.sampling_rate} Hz), or leave the clip out"
             raise error("E103", where=where, what=f"too short, {len(waveform)} samples", fix=fix)
-        if limit is not None and frames > limit:
-            waveform = waveform[: num_samples(limit, self.sampling_rate)]
-        return log_mel(waveform, self.sampling_rate, self.num_mel_bins), frames
+        return waveform, frames
 
     def _read_spectrogram(
-        self, clip: Any, where: str, *, device: Any = None, limit: int | None = None
+        self, clip: Any, where: str, device: torch.device | None
     ) -> tuple[torch.Tensor, int]:
-        """Return the first `limit` frames of a raw log-mel spectrogram, and the number of all its frames."""
+        """Return a raw log-mel spectrogram, and the number of its frames."""
         feature = as_samples(clip, where)
         if device is not None:
             feature = feature.to(device)
@@ -411,41 +467,144 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         if not torch.isfinite(feature).all():
             what = "has NaN or infinite values"
             raise error("E104", where=where, what=what, fix="recompute the spectrogram")
-        return feature[:limit], len(feature)
+        return feature, len(feature)
 
     def warn_truncated(self, frames: int, limit: int, where: str, note: str = "") -> None:
         """Warn (W201) with the lost seconds if the clip `where` is cut from `frames` to `limit` frames."""
         if frames > limit:
             lost = (frames - limit) * frame_lengths(self.sampling_rate)[1] / self.sampling_rate
             text = f"only the first {limit} of {frames} frames are used, {lost:.2f} s are dropped{note}"
-            warnings.warn(warning_text("W201", where=where, what=text), AstHfWarning, stacklevel=3)
+            warnings.warn(warning_text("W201", where=where, what=text), AstHfWarning, stacklevel=4)
 
-    def _stack(
-        self, features: list[torch.Tensor], padding: bool | str, limit: int, normalize: bool, multiple: int
+    def _allocate(
+        self,
+        lengths: list[int],
+        padding: bool | str,
+        limit: int,
+        multiple: int,
+        *,
+        device: torch.device | None,
     ) -> list[torch.Tensor] | torch.Tensor:
-        """Pad with raw 0.0, then normalise: one tensor `(batch, frames, mel)`.
+        """Return memory for features of some frames each: one tensor `(batch, frames, mel)`.
 
         Without padding, clips of different lengths are a list of `(frames, mel)`.
         """
-        lengths = [len(feature) for feature in features]
         if padding == "max_length":
             length = max(limit, *lengths)
         elif padding in ("longest", True):
             length = max(lengths)
         elif len(set(lengths)) > 1:
-            return [self.normalize(feature) if normalize else feature for feature in features]
+            return [torch.empty(length, self.num_mel_bins, device=device) for length in lengths]
         else:
             length = lengths[0]
             multiple = 1
         length = math.ceil(length / multiple) * multiple
-        batch = features[0].new_zeros(len(features), length, self.num_mel_bins)
-        for row, feature in zip(batch, features, strict=True):
-            row[: len(feature)] = feature
-        if not normalize:
-            return batch
-        if type(self).normalize is not ASTFeatureExtractor.normalize:  # overridden by a subclass
-            return self.normalize(batch)
-        return batch.sub_(self.mean).div_(2 * self.std)
+        return torch.empty(len(lengths), length, self.num_mel_bins, device=device)
+
+    def _fill(
+        self,
+        rows: list[torch.Tensor] | torch.Tensor,
+        sources: Sequence[torch.Tensor],
+        lengths: list[int],
+        *,
+        normalize: bool,
+        spectrograms: bool = False,
+        checks: bool = True,
+    ) -> list[tuple[float, float]]:
+        """Write features of clips, given as samples or spectrograms, padded with raw 0.0, then normalised.
+
+        Returns the lowest and highest sample of each clip, which has no features if they are beyond `MAX_PEAK`;
+        an empty list for spectrograms, and without `checks`.
+        """
+        levels: list[tuple[float, float]] = []
+        if spectrograms:
+            for row, source, length in zip(rows, sources, lengths, strict=True):
+                row[:length] = source[:length]
+                row[length:] = self.padding_value
+        elif is_batched(rows[0].device):
+            levels = self._fill_in_one_pass(rows, sources, lengths, checks=checks)
+        else:
+            return self._fill_clip_by_clip(rows, sources, lengths, normalize=normalize)
+        if normalize and self._has_own_normalize:
+            for part in [rows] if isinstance(rows, torch.Tensor) else rows:
+                part.sub_(self.mean).div_(2 * self.std)
+        return levels
+
+    @property
+    def _has_own_normalize(self) -> bool:
+        """Whether no subclass replaces `normalize`."""
+        return type(self).normalize is ASTFeatureExtractor.normalize
+
+    def _normalized_by_subclass(
+        self, rows: list[torch.Tensor] | torch.Tensor
+    ) -> list[torch.Tensor] | torch.Tensor:
+        """Return features normalised by the `normalize` of a subclass, if it has one."""
+        if self._has_own_normalize:
+            return rows
+        return (
+            self.normalize(rows) if isinstance(rows, torch.Tensor) else [self.normalize(row) for row in rows]
+        )
+
+    def _fill_clip_by_clip(
+        self,
+        rows: list[torch.Tensor] | torch.Tensor,
+        sources: Sequence[torch.Tensor],
+        lengths: list[int],
+        *,
+        normalize: bool,
+    ) -> list[tuple[float, float]]:
+        """Write features on the CPU, for a large batch on several threads; return the clips' levels."""
+        arrays = rows.numpy() if isinstance(rows, torch.Tensor) else [row.numpy() for row in rows]
+        levels = [(0.0, 0.0)] * len(lengths)
+        has_own = self._has_own_normalize
+
+        def write(index: int) -> None:
+            row = arrays[index]
+            length = lengths[index]
+            low, high = levels[index] = _extremes(sources[index])
+            if not max(-low, high) <= MAX_PEAK:
+                return
+            samples = sources[index][: num_samples(length, self.sampling_rate)]
+            write_log_mel(samples, self.sampling_rate, row[:length])
+            row[length:] = self.padding_value
+            if normalize and has_own:
+                np.subtract(row, self.mean, out=row)
+                np.divide(row, 2 * self.std, out=row)
+
+        for_each_clip(write, lengths)
+        return levels
+
+    def _fill_in_one_pass(
+        self,
+        rows: list[torch.Tensor] | torch.Tensor,
+        sources: Sequence[torch.Tensor],
+        lengths: list[int],
+        *,
+        checks: bool,
+    ) -> list[tuple[float, float]]:
+        """Write raw log-mel values and padding on another device; return the clips' levels.
+
+        The levels of clips that are on the device come to the CPU in one copy at the end.
+        """
+        on_cpu = all(not is_batched(source.device) for source in sources)
+        found = []
+        for group in passes(sources):
+            batch = padded([sources[index] for index in group], rows[0].device)
+            counts = [lengths[index] for index in group]
+            values = log_mel_padded(batch, counts, self.sampling_rate, self.num_mel_bins)
+            if isinstance(rows, torch.Tensor):
+                rows[group.start : group.stop, : values.shape[1]] = values
+                rows[group.start : group.stop, values.shape[1] :] = self.padding_value
+            else:
+                for index, row in zip(group, values, strict=True):
+                    rows[index].copy_(row[: lengths[index]])
+            if checks and not on_cpu:
+                found.append(extremes(batch))
+        if not checks:
+            return []
+        if on_cpu:
+            return [_extremes(source) for source in sources]
+        return [(low, high) for low, high in torch.cat(found, dim=1).T.tolist()]
 
 
 class FeatureExtractionFiles(FeatureExtractionMixin):
@@ -675,20 +834,17 @@ def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
     return torch.stack(waveforms).mean(dim=0)
 
 
-def _check_level(waveform: torch.Tensor, where: str) -> None:
-    """Raise E104 for NaN or a peak above `MAX_PEAK`; warn about loud (W202) and silent (W203) clips."""
-    for code, what in level_problems(waveform, where):
-        warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=4)
-
-
 def level_problems(waveform: torch.Tensor, where: str) -> list[tuple[str, str]]:
     """Return codes (W202, W203) and texts of warnings about the level of samples `(time,)`.
 
     Raises E104 for NaN or a peak above `MAX_PEAK`; `where` names the clip.
     """
+    return _level_problems(waveform, *_extremes(waveform), where)
+
+
+def _level_problems(waveform: torch.Tensor, low: float, high: float, where: str) -> list[tuple[str, str]]:
     problems = []
-    low, high = waveform.aminmax()  # one pass: NaN propagates
-    peak = max(-float(low), float(high))
+    peak = max(-low, high)
     if not peak <= MAX_PEAK:
         invalid = ~(waveform.abs() <= MAX_PEAK)
         count = int(invalid.sum())
@@ -702,6 +858,25 @@ def level_problems(waveform: torch.Tensor, where: str) -> list[tuple[str, str]]:
     if high == low:
         problems.append(("W203", "has no signal, every sample is the same"))
     return problems
+
+
+def _attention_mask(
+    padded: list[torch.Tensor] | torch.Tensor, lengths: list[int]
+) -> list[torch.Tensor] | torch.Tensor:
+    """Return 1 for the real frames of each clip and 0 for padding, int64."""
+    if isinstance(padded, torch.Tensor):
+        ends = torch.tensor(lengths).to(padded.device, non_blocking=True)
+        return (torch.arange(padded.shape[1], device=padded.device) < ends[:, None]).long()
+    return [torch.ones(length, dtype=torch.long, device=padded[0].device) for length in lengths]
+
+
+def _extremes(waveform: torch.Tensor) -> tuple[float, float]:
+    """Return the lowest and the highest sample, NaN for both if a sample is NaN."""
+    if waveform.is_cpu:  # numpy's two passes take half the time of torch's one
+        samples = waveform.numpy()
+        return float(samples.min()), float(samples.max())
+    low, high = torch.stack(waveform.aminmax()).tolist()  # one copy to the host
+    return low, high
 
 
 def _as_requested(batch: dict[str, Any], return_tensors: str | None) -> dict[str, Any]:

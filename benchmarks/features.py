@@ -8,39 +8,76 @@ outputs, which shows that both did the same work.
 
 from __future__ import annotations
 
+import io
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+#: Sampling rate in Hz.
+RATE = 16_000
 #: Timed pairs of turns.
 PAIRS = 21
 #: Pairs of turns before them, which are not timed.
 WARM_UP = 2
 #: Clips in a turn.
 CLIPS = 8
+#: Clips of the batch that is computed on one thread and on two.
+BATCH = 64
+#: Timed pairs of batches.
+BATCH_PAIRS = 9
 
 
 def measure() -> dict[str, float]:
-    """Return the median ratio, its quartiles, and the largest and mean difference of the two outputs."""
+    """Measure features of samples."""
+    return compare(lambda extractor: partial(extractor, sampling_rate=RATE, return_tensors="np"), clip())
+
+
+def measure_flac() -> dict[str, float]:
+    """Measure the way from the bytes of a FLAC file to features; stock reads them with soundfile."""
+    import soundfile
+
+    from ast_hf import ASTFeatureExtractor, load_audio
+
+    content = io.BytesIO()
+    soundfile.write(content, clip(), RATE, format="FLAC", subtype="PCM_16")
+
+    def reading(extractor: Callable) -> Callable:
+        if isinstance(extractor, ASTFeatureExtractor):
+            return lambda data: extractor(load_audio(data, RATE), RATE, return_tensors="np")
+        return lambda data: extractor(soundfile.read(io.BytesIO(data))[0], RATE, return_tensors="np")
+
+    return compare(reading, content.getvalue())
+
+
+def clip() -> np.ndarray:
+    """Return 10 s of noise."""
+    return np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
+
+
+def compare(use: Callable[[Callable], Callable], given: object) -> dict[str, float]:
+    """Return the median ratio of CPU times, its quartiles, and the largest and mean difference of the two outputs.
+
+    Args:
+        use: turns an extractor into a function of `given` that returns its features.
+        given: samples or the bytes of a file.
+    """
     from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
 
     from ast_hf import ASTFeatureExtractor
 
-    waveform = np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
     with warnings.catch_warnings(), threadpool_limits(limits=1):
         warnings.simplefilter("ignore")  # stock warns about two empty mel filters, which Kaldi has as well
         torch.set_num_threads(1)
-        stock = StockExtractor()
-        ours = ASTFeatureExtractor()
-        run_stock = lambda: stock(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
-        run_own = lambda: ours(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
-        difference = np.abs(run_stock() - run_own())
-        ratios = interleave(run_stock, run_own)
+        stock = use(StockExtractor())
+        ours = use(ASTFeatureExtractor())
+        difference = np.abs(stock(given)["input_values"] - ours(given)["input_values"])
+        ratios = interleave(partial(stock, given), partial(ours, given))
     low, middle, high = statistics.quantiles(ratios, n=4)
     return {
         "ratio": middle,
@@ -67,10 +104,51 @@ def cpu_seconds(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def row() -> str:
-    """Return the result as a row of a Markdown table."""
-    measured = measure()
+def measure_threads(threads: int = 2) -> dict[str, float]:
+    """Return the median ratio of times of a batch on one thread and on several, its quartiles, and the difference.
+
+    Times are those of the clock. They mean something only on a machine with so many idle processors.
+    """
+    from ast_hf import ASTFeatureExtractor
+
+    clips = list(np.random.default_rng(0).standard_normal((BATCH, 160_000), np.float32) * 0.1)
+    extractor = ASTFeatureExtractor()
+    ratios = []
+    difference = 0.0
+    before = torch.get_num_threads()
+    for _ in range(WARM_UP + BATCH_PAIRS):
+        seconds = []
+        results = []
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            start = time.perf_counter()
+            results.append(extractor(clips, 16_000, return_tensors="np")["input_values"])
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+        difference = max(difference, float(np.abs(results[0] - results[1]).max()))
+    torch.set_num_threads(before)
+    low, middle, high = statistics.quantiles(ratios[WARM_UP:], n=4)
+    return {"ratio": middle, "low": low, "high": high, "max": difference}
+
+
+def threads_row() -> str:
+    """Return the ratio of one thread and two as a row of a Markdown table."""
+    measured = measure_threads()
     return (
-        f"| features of a 10 s clip | transformers' ASTFeatureExtractor (numpy path) | {measured['ratio']:.1f}x "
-        f"({measured['low']:.1f}-{measured['high']:.1f}) | max {measured['max']:.1e}, mean {measured['mean']:.1e} |"
+        f"| features of a batch of {BATCH}, two threads | ours, one thread | {measured['ratio']:.2f}x "
+        f"({measured['low']:.2f}-{measured['high']:.2f}) | max {measured['max']:.1e} |"
     )
+
+
+def row() -> str:
+    """Return the result as rows of a Markdown table."""
+    stock = "transformers' ASTFeatureExtractor (numpy path)"
+    rows = []
+    for name, against, measured in (
+        ("features of a 10 s clip", stock, measure()),
+        ("the bytes of a FLAC file of 10 s to features", f"soundfile and {stock}", measure_flac()),
+    ):
+        spread = f"({measured['low']:.1f}-{measured['high']:.1f})"
+        gaps = f"max {measured['max']:.1e}, mean {measured['mean']:.1e}"
+        rows.append(f"| {name} | {against} | {measured['ratio']:.1f}x {spread} | {gaps} |")
+    return "\n".join(rows)

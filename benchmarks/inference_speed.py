@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shlex
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -92,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "lengths": lambda: length_table(base, rounds),
             "recordings": lambda: recording_table(base, QUICK_RECORDING if options.quick else RECORDING),
         }
+        steps["start"] = lambda: start_table(rounds)
         if options.checkpoint:
             steps["trained"] = lambda: trained_table(options.checkpoint, options.clips, rounds)
         for name, step in steps.items():
@@ -265,6 +268,23 @@ def recording_table(base: Base, seconds: int) -> dict[str, Any]:
         classify(given)
         rates[name] = len(part) / 16_000 / (time.process_time() - begun)
     return {"times_real_time": rates, "seconds": seconds}
+
+
+def start_table(rounds: int) -> dict[str, float]:
+    """Return the median CPU time of fresh processes in seconds: imports, and `ast-hf --help`."""
+    commands = {
+        "import torch": ["-c", "import torch"],
+        "import ast_hf": ["-c", "import ast_hf"],
+        "ast-hf --help": ["-m", "ast_hf", "--help"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, words in commands.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            times[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def trained_table(checkpoint: Path, table: Path, rounds: int) -> dict[str, Any]:

@@ -39,6 +39,9 @@ scores are those of a checkpoint that was trained so.
 
 **Recordings**, from samples to scores, in windows without overlap: the demo's model, {seconds} s, {demo:.0f} times real
 time; AST-base in float32 {base_rate:.1f} times.
+
+**Start**, CPU time of a fresh process: `import ast_hf` takes {imported:.2f} times that of `import torch`, as it loads
+torch when a class is first used; `ast-hf --help` takes {helped:.2f} s.
 {trained}
 Run `{command}`; `make bench` shows the stored results. Measured on {machine}, with torch {versions[torch]} and
 transformers {versions[transformers]}.
@@ -67,6 +70,8 @@ def section(path: Path = RESULTS) -> str:
         seconds=stored["recordings"]["seconds"],
         demo=rates["demo"],
         base_rate=rates["AST-base"],
+        imported=stored["start"]["import ast_hf"] / stored["start"]["import torch"],
+        helped=stored["start"]["ast-hf --help"],
         trained=trained(stored["trained"]) if "trained" in stored else "",
     )
 

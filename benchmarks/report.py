@@ -15,6 +15,7 @@ from . import (
     inference_speed_page,
     learning_page,
     long_audio,
+    stored_features,
     timelines_page,
     training_speed,
     training_speed_gpu,
@@ -57,7 +58,8 @@ def main() -> None:
         training_speed_gpu,
     )
     sections = "".join(part.section() for part in parts)
-    page = _HEAD.format(machine=machine, rows=features.row(), sections=sections)
+    rows = [features.row(), features.threads_row(), stored_features.row(), stored_features.row("float16")]
+    page = _HEAD.format(machine=machine, rows="\n".join(rows), sections=sections)
     RESULTS.write_text(page, encoding="utf-8")
     print(RESULTS.read_text(encoding="utf-8"))
 

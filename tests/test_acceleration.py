@@ -151,9 +151,10 @@ def _adapted(model: ASTForAudioClassification) -> Any:
     return copied
 
 
+FRACTION: Any = 0.5
 REFUSED: dict[str, tuple[Callable[[ASTForAudioClassification], Any], str]] = {
     "a misspelt precision": (lambda model: optimize_for_inference(model, "bf16"), "bfloat16"),
-    "a fraction": (lambda model: optimize_for_inference(model, merge_tokens=0.5), "whole number"),
+    "a fraction": (lambda model: optimize_for_inference(model, merge_tokens=FRACTION), "whole number"),
     "a negative number": (lambda model: optimize_for_inference(model, merge_tokens=-1), "whole number"),
     "the base model": (lambda model: optimize_for_inference(model.base_model), "ASTModel"),
     "an adapter": (lambda model: optimize_for_inference(_adapted(model)), "adapter"),

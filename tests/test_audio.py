@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ import torch
 from conftest import count_calls
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, AstInputError, load_audio
+from ast_hf.audio import INTEGER_SCALES, as_samples
 
 RNG = np.random.default_rng(0)
 #: Multiples of 2^-7: PCM of 8 bits and more holds them exactly.
@@ -479,3 +481,31 @@ def test_samples_that_are_not_there_are_refused(source: Any, code: str) -> None:
     with pytest.raises(AstHfError) as caught:
         ASTFeatureExtractor()([source], sampling_rate=16_000)
     assert caught.value.code == code
+
+
+def test_float32_samples_are_not_copied_and_others_are() -> None:
+    samples = np.linspace(-1, 1, 8, dtype=np.float32)
+    locked = samples.copy()
+    locked.flags.writeable = False
+    assert np.shares_memory(as_samples(samples, "clip").numpy(), samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns of memory that is read-only
+        converted = as_samples(locked, "clip")
+    assert not np.shares_memory(converted.numpy(), locked)
+    assert converted.tolist() == samples.tolist()
+    for strange in (
+        samples[::-1],
+        samples[:1][::-1],
+        samples[::3],
+        samples.astype(">f4"),
+        samples.reshape(2, 4).T,
+    ):
+        assert np.array_equal(as_samples(strange, "clip").numpy(), strange)
+
+
+@pytest.mark.parametrize("name", ["int16", "uint8"])
+def test_every_whole_number_is_scaled_exactly(name: str) -> None:
+    limits = np.iinfo(name)
+    values = np.arange(limits.min, limits.max + 1).astype(name)
+    zero, scale = INTEGER_SCALES[name]
+    assert np.array_equal(as_samples(values, "clip").numpy(), (values.astype(np.float64) - zero) / scale)

@@ -35,7 +35,7 @@ LAYERS = (
             "package_origin",
             "versions",
             "running_moments",
-            "log_mel",
+            *("log_mel", "device_features", "clip_threads"),
             "audio",
             *("audio_av", "audio_chunks", "audio_clips", "audio_coded", "audio_containers", "audio_content"),
             *("audio_files", "audio_flac", "audio_formats", "audio_matroska", "audio_mp4", "audio_mpeg"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 
 from ..acceleration import optimize_for_inference
+from ..device_features import is_batched
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.clips import ClipInputs
 from ..inputs.collation import Collator
+from ..log_mel import num_samples
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification, mean_logits
 from ..printing import visible
@@ -87,17 +91,15 @@ def predict_logits(
         AstInputError: E104 for logits that are not finite, naming the clip.
     """
     inputs = ClipInputs(split, extractor, cache=False, name=name)
-    collate = Collator(extractor, model.config.patch_size)
-    loader = torch.utils.data.DataLoader(inputs, batch_size, collate_fn=collate, num_workers=workers)
+    read = _waveform_batches if is_batched(model.device) else _feature_batches
     warn_of_slow_bfloat16(visible(model.name_or_path) or "the model", model.dtype, model.device)
     was_training = model.training
     parts = []
     model.eval()
     with progress_bar(total=len(split), desc=visible(text, keep=""), unit="clip", leave=False) as bar:
-        for batch in loader:
-            values = batch["input_values"].to(model.device, model.dtype)
-            mask = {name: batch[name].to(model.device) for name in ("attention_mask",) if name in batch}
-            parts.append(model(input_values=values, return_dict=True, **mask).logits.float().cpu())
+        for batch in read(model, inputs, extractor, batch_size, workers):
+            values = batch.pop("input_values").to(model.dtype)
+            parts.append(model(input_values=values, return_dict=True, **batch).logits.float().cpu())
             bar.update(len(values))
     model.train(was_training)
     logits = torch.cat(parts).numpy()
@@ -106,6 +108,42 @@ def predict_logits(
         where = f"{len(broken)} clips, first {clip_keys(split)[broken[0]]!r}"
         raise error("E104", where=where, what="logits are NaN or infinite", fix="load the model in float32")
     return logits
+
+
+def _feature_batches(
+    model: Any, inputs: ClipInputs, extractor: ASTFeatureExtractor, batch_size: int, workers: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield batches of model inputs, whose features the loader computes on the CPU."""
+    collate = Collator(extractor, model.config.patch_size)
+    for batch in torch.utils.data.DataLoader(inputs, batch_size, collate_fn=collate, num_workers=workers):
+        names = [name for name in ("input_values", "attention_mask") if name in batch]
+        yield {name: batch[name].to(model.device) for name in names}
+
+
+def _waveform_batches(
+    model: Any, inputs: ClipInputs, extractor: ASTFeatureExtractor, batch_size: int, workers: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield batches of model inputs, whose features a GPU computes; the loader only decodes."""
+    if extractor.return_attention_mask:  # clips of different lengths, padded to a patch at least
+        yield from _feature_batches(model, inputs, extractor, batch_size, workers)
+        return
+    clips = _Waveforms(inputs, num_samples(extractor.max_length, extractor.sampling_rate))
+    for waveforms in torch.utils.data.DataLoader(clips, batch_size, collate_fn=list, num_workers=workers):
+        yield {"input_values": extractor.batch_features(waveforms, model.device)}
+
+
+@dataclass(frozen=True)
+class _Waveforms(torch.utils.data.Dataset):
+    """Decoded clips of a split, cut to `longest` samples."""
+
+    inputs: ClipInputs
+    longest: int
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, clip: int) -> torch.Tensor:
+        return torch.from_numpy(self.inputs.waveform(clip)[: self.longest])
 
 
 def ensemble_logits(

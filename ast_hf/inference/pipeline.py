@@ -13,6 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 from transformers.pipelines.base import ChunkPipeline
 
+from ..device_features import is_batched
 from ..embeddings_ast import column_means
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import check_fits
@@ -228,12 +229,14 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline, ChunkPipeline)
     ) -> Outputs:
         columns = {"columns": True} if call.needs_columns else {}
         forward = functools.partial(self._forward_in_dtype, **forward_params, **columns)
-        opened = functools.partial(self._recording, call)
+        # A reading process cannot use the GPU of the main one.
+        device = self.device if num_workers == 0 and is_batched(self.device) else None
+        opened = functools.partial(self._recording, call, device=device)
         return Outputs(inputs, opened, forward, batch_size=batch_size, num_workers=num_workers)
 
-    def _recording(self, call: Call, source: Any) -> Recording:
+    def _recording(self, call: Call, source: Any, device: torch.device | None = None) -> Recording:
         if type(self).preprocess is ASTAudioClassificationPipeline.preprocess:
-            return call.open(source)
+            return call.open(source, device)
         given = {} if call.source_rate is None else {"sampling_rate": call.source_rate}
         return PreparedRecording(functools.partial(self.preprocess, source, **given), self.feature_extractor)
 

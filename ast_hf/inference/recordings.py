@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from ..audio import AudioStream, load_audio, open_stream
 from ..errors import AstHfError, AstHfWarning, error, warning_text
@@ -57,6 +58,7 @@ class Recording:
         is_chosen: whether the user chose the length of the windows; a shorter recording is then an error.
         has_edges: whether there are shorter windows at both ends (`with_edges`), for a timeline.
         progress: a `ReadingBar`, called after each window with the number of samples so far, and of all.
+        device: where features are computed, None for the CPU.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Recording:
         is_chosen: bool = False,
         has_edges: bool = False,
         progress: Any = None,
+        device: torch.device | None = None,
     ) -> None:
         self.source = source
         self.extractor = extractor
@@ -79,6 +82,7 @@ class Recording:
         self.is_chosen = is_chosen
         self.has_edges = has_edges
         self.progress = progress
+        self.device = device
         self.length = 0
         self.problem: AstHfError | None = None
 
@@ -104,7 +108,7 @@ class Recording:
             try:
                 for window in with_edges(windows, self.plan) if self.has_edges else windows:
                     levels = window_levels(window.start, window.samples, self.plan.rate)
-                    yield window_inputs(self.extractor, window, self.plan, self.name, levels)
+                    yield window_inputs(self.extractor, window, self.plan, self.name, levels, self.device)
                     if self.progress is not None:
                         self.progress(window.start + len(window.samples), stream.length)
             finally:
@@ -162,11 +166,19 @@ class PreparedRecording(Recording):
 
 
 def window_inputs(
-    extractor: ASTFeatureExtractor, window: Window, plan: WindowPlan, name: str, levels: np.ndarray
+    extractor: ASTFeatureExtractor,
+    window: Window,
+    plan: WindowPlan,
+    name: str,
+    levels: np.ndarray,
+    device: torch.device | None = None,
 ) -> WindowInputs:
-    """Return the model inputs of a window; `levels` are its `window_levels`, `name` is the recording's."""
+    """Return the model inputs of a window, computed on `device`.
+
+    `levels` are its `window_levels`, `name` is the recording's.
+    """
     full = window._replace(samples=filled(window, plan))
-    features = window_features(extractor, full, plan, name)
+    features = window_features(extractor, full, plan, name, device)
     count = len(window.samples)
     before = len(full.samples) - count if window.start == 0 else 0
     return WindowInputs(features, window.start, count, levels, window.is_last, before)

@@ -90,6 +90,19 @@ class Augmentation:
         """True if labels become probabilities."""
         return self.mixup_probability > 0 or self.label_smoothing > 0
 
+    @property
+    def needs_waveforms(self) -> bool:
+        """True if something is drawn before the log-mel spectrogram, which then differs from epoch to epoch."""
+        changes = (
+            self.delay_seconds,
+            self.advance_seconds,
+            self.random_crop,
+            self.gain_db,
+            self.audiomentations,
+        )
+        filters = (self.mel_low_jitter_hz, self.mel_high_jitter_hz)
+        return self.speed != 1.0 or any(changes) or any(filters) or self.mixup_probability > 0
+
     @functools.cached_property
     def transforms(self) -> list[Transform]:
         """Transforms of `audiomentations`; E307 for unknown names and arguments or without the package."""

@@ -14,6 +14,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from .augmentation import Augmentation
 from .clip_cache import ClipCache
+from .clip_store import ClipStore
 from .own_augmentation import OwnAugmentation, SpectrogramFunction, WaveformFunction
 from .processing import ClipProcessor, TeacherView, check_augmentation, decode_clip, describe_clip
 from .worker_rows import WorkerRows
@@ -77,8 +78,14 @@ class ClipInputs(torch.utils.data.Dataset):
             self, split, extractor, augmentation=augmentation, seed=seed, teacher=teacher, own=own
         )
         self.num_labels = self.processor.num_labels
-        self._labels = split[self.processor.task.label_column]
+        self._labels = list(
+            split[self.processor.task.label_column]
+        )  # a column would read Arrow for each clip
         self._cache = ClipCache() if cache else None
+        self._stored_samples: ClipStore | None = None
+        self._feature_dtype = np.dtype(np.float32)
+        #: Store of `processor.features`, see `use_store`.
+        self.feature_store: ClipStore | None = None
         #: Set by a trainer whose loader has workers.
         self.worker_rows: WorkerRows | None = None
 
@@ -96,13 +103,38 @@ class ClipInputs(torch.utils.data.Dataset):
         """Return decoded samples of a clip at the extractor's rate, float32 `(time,)`; see `decode_clip`."""
         if self.worker_rows is not None:
             self.worker_rows.note(clip)
+        stored = None if self._stored_samples is None else self._stored_samples.read(clip)
+        if stored is not None:
+            return stored
         cached = self._cache.get(clip) if self._cache is not None else None
         if cached is not None:
             return cached
-        waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate, self.name)
+        waveform = self.decode(clip)
         if self._cache is not None:
             self._cache.add(clip, waveform)
         return waveform
+
+    def decode(self, clip: int) -> np.ndarray:
+        """Return the samples of `waveform` from the clip's file."""
+        return decode_clip(clip, self.split[clip], self.extractor.sampling_rate, self.name)
+
+    def use_store(self, store: ClipStore, dtype: np.dtype | None = None) -> None:
+        """Take waveforms from a store, or with a `dtype` its raw log-mel features, which were rounded to that."""
+        if dtype is None:
+            self._stored_samples = store
+            return
+        self.feature_store = store
+        self._feature_dtype = dtype
+        self.processor.stored_features = self.stored_features
+
+    def stored_features(self, clip: int) -> torch.Tensor:
+        """Return raw log-mel of a clip from the store; computed and rounded in the same way if it is damaged there."""
+        if self.worker_rows is not None:
+            self.worker_rows.note(clip)
+        stored = None if self.feature_store is None else self.feature_store.read(clip)
+        if stored is None:
+            stored = self.processor.features(self.waveform(clip)).numpy().astype(self._feature_dtype)
+        return torch.from_numpy(stored).float()
 
     def label(self, clip: int) -> int | Sequence[int]:
         """Return the class index of a clip, or the indices of multi-label data."""

@@ -6,12 +6,12 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from typing import TypeAlias
 
-import numpy as np
 import torch
 
 from ..errors import AstHfWarning, error, warning_text
-from ..feature_extraction_ast import level_problems
+from ..feature_extraction_ast import ASTFeatureExtractor, level_problems
 from ..log_mel import log_mel, num_samples
 from ..progress import progress_bar
 from ..running_moments import Moments
@@ -43,16 +43,14 @@ def measure_statistics(
     """
     moments = Moments()
     extractor = inputs.extractor
-    waveforms, total = _waveforms(inputs, clips)
+    measured, total = _measured(inputs, clips)
     bar = progress_bar(
         total=total, desc="measuring mean and std", unit="clip", leave=False, disable=disable_tqdm
     )
-    length = num_samples(extractor.max_length, extractor.sampling_rate)
     levels = _LevelWarnings()
-    for where, waveform in itertools.islice(waveforms, clips):
-        samples = torch.from_numpy(waveform)
+    for where, samples, frames in itertools.islice(measured, clips):
         levels.check(samples, where)
-        moments.add(log_mel(samples[:length], extractor.sampling_rate, extractor.num_mel_bins).numpy())
+        moments.add(_first_frames(samples, extractor).numpy() if frames is None else frames.numpy())
         bar.update()
     bar.close()
     levels.count_others()
@@ -85,11 +83,29 @@ class _LevelWarnings:
                 warnings.warn(warning_text(code, where="clips", what=what), AstHfWarning, stacklevel=3)
 
 
-def _waveforms(
+#: Description of a clip; its samples, or their extremes if its features are stored; those features, or None.
+_Measured: TypeAlias = "tuple[str, torch.Tensor, torch.Tensor | None]"
+
+
+def _measured(
     inputs: ClipInputs | StreamedClipInputs, clips: int | None
-) -> tuple[Iterator[tuple[str, np.ndarray]], int | None]:
-    """Return descriptions and samples of the clips, and their number, None for a whole stream."""
+) -> tuple[Iterator[_Measured], int | None]:
+    """Return what is measured of the clips, and their number, None for a whole stream."""
     if isinstance(inputs, StreamedClipInputs):
-        return inputs.named_waveforms(), clips
+        return ((name, torch.from_numpy(samples), None) for name, samples in inputs.named_waveforms()), clips
     total = len(inputs) if clips is None else min(clips, len(inputs))
-    return ((inputs.describe(clip), inputs.waveform(clip)) for clip in range(len(inputs))), total
+    store = inputs.feature_store
+    if store is not None and inputs.processor.max_frames == inputs.extractor.max_length:
+        return (
+            (inputs.describe(clip), torch.tensor(store.extremes(clip)), inputs.stored_features(clip))
+            for clip in range(len(inputs))
+        ), total
+    return (
+        (inputs.describe(clip), torch.from_numpy(inputs.waveform(clip)), None) for clip in range(len(inputs))
+    ), total
+
+
+def _first_frames(samples: torch.Tensor, extractor: ASTFeatureExtractor) -> torch.Tensor:
+    """Return raw log-mel of as many frames of samples `(time,)` as the model sees."""
+    length = num_samples(extractor.max_length, extractor.sampling_rate)
+    return log_mel(samples[:length], extractor.sampling_rate, extractor.num_mel_bins)

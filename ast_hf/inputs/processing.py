@@ -50,6 +50,10 @@ class _Example(NamedTuple):
     parts: list[tuple[int, float]]
 
 
+#: Samples of an input that is made from stored features.
+_NO_SAMPLES = np.zeros(0, np.float32)
+
+
 def check_augmentation(
     augmentation: Augmentation | None, split: Dataset | IterableDataset, extractor: ASTFeatureExtractor
 ) -> None:
@@ -91,6 +95,24 @@ class ClipProcessor:
         self.own = own or OwnAugmentation()
         self.task = split_task(split)
         self.num_labels = len(label_names(split))
+        #: Returns `features` of a clip by its number, from a store; None to compute them of its waveform.
+        self.stored_features: Callable[[int], torch.Tensor] | None = None
+
+    @property
+    def needs_waveforms(self) -> bool:
+        """True if an item depends on more than `features`: on changed waveforms, or on a teacher's view of them."""
+        varies = self.augmentation is not None and self.augmentation.needs_waveforms
+        return varies or self.own.augment is not None or self.teacher is not None
+
+    @property
+    def max_frames(self) -> int:
+        """Frames that an input may need: those of the model, or more of them to be played faster."""
+        stretch = 1.0 if self.augmentation is None else self.augmentation.time_stretch
+        return math.ceil(self.extractor.max_length * stretch)
+
+    def features(self, waveform: np.ndarray) -> torch.Tensor:
+        """Return raw log-mel of the first `max_frames` frames of samples `(time,)`, `(frames, mel)`."""
+        return self._log_mel(waveform[: num_samples(self.max_frames, self.extractor.sampling_rate)])
 
     def item(self, epoch: int, clip: int) -> dict[str, Any]:
         """Return the item of a clip in an epoch, see `ClipInputs`."""
@@ -113,6 +135,9 @@ class ClipProcessor:
         return num_samples(self.extractor.max_length, self.extractor.sampling_rate)
 
     def _plain(self, clip: int) -> _Example:
+        if self.stored_features is not None:
+            values = self._normalized(self._fitted(self.stored_features(clip)))
+            return _Example(values, self._label(clip), _NO_SAMPLES, [(clip, 1.0)])
         waveform = self.source.waveform(clip)[: self._max_samples]
         return _Example(self.input_values(waveform), self._label(clip), waveform, [(clip, 1.0)])
 
@@ -145,9 +170,14 @@ class ClipProcessor:
     def _varied_waveform(
         self, clip: int, augmentation: Augmentation, random: np.random.Generator
     ) -> np.ndarray:
-        """Return a clip's changed samples, at least one frame, and no more than the model can use."""
+        """Return a clip's changed samples, at least one frame, and no more than the model can use.
+
+        Of a clip with stored features they are not needed, and nothing is drawn: there are none.
+        """
+        if self.stored_features is not None:
+            return _NO_SAMPLES
         rate = self.extractor.sampling_rate
-        limit = num_samples(math.ceil(self.extractor.max_length * augmentation.time_stretch), rate)
+        limit = num_samples(self.max_frames, rate)
         waveform = self.source.waveform(clip)
         try:
             varied = augmentation.vary_waveform(waveform, rate, limit, random)
@@ -159,8 +189,11 @@ class ClipProcessor:
     def _varied_frames(
         self, clip: int, waveform: np.ndarray, augmentation: Augmentation, random: np.random.Generator
     ) -> torch.Tensor:
-        """Return raw log-mel of changed samples, changed too; `clip` is for messages."""
-        frames = self._log_mel(waveform, augmentation.mel_range(self.extractor.sampling_rate, random))
+        """Return raw log-mel of changed samples, or that in a store, changed too."""
+        if self.stored_features is not None:
+            frames = self.stored_features(clip)
+        else:
+            frames = self._log_mel(waveform, augmentation.mel_range(self.extractor.sampling_rate, random))
         varied = augmentation.vary_spectrogram(frames, random)
         try:
             varied = self.own.vary_spectrogram(varied, random)
@@ -184,8 +217,9 @@ class ClipProcessor:
         """Return raw log-mel cut to the model's length and, without an attention mask, padded with 0.0."""
         if self.extractor.return_attention_mask:
             return frames[: self.extractor.max_length]
-        fitted = frames.new_zeros(self.extractor.max_length, self.extractor.num_mel_bins)
+        fitted = frames.new_empty(self.extractor.max_length, self.extractor.num_mel_bins)
         fitted[: len(frames)] = frames[: len(fitted)]
+        fitted[len(frames) :] = 0.0
         return fitted
 
     def _label(self, clip: int) -> torch.Tensor:

@@ -43,6 +43,9 @@ class EpochSampler(torch.utils.data.Sampler):
         self.length = length
         self.seed = seed
         self.epoch = 0
+        #: Draw the seed that a loader draws from torch's generator for new workers, in each epoch: with workers that
+        #: stay, a loader draws it once, and a resumed run, whose workers are new, would differ from an unbroken one.
+        self.draws_as_loader = False
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; the Trainer calls this at the start of each one."""
@@ -56,6 +59,8 @@ class EpochSampler(torch.utils.data.Sampler):
 
     def random(self) -> np.random.Generator:
         """Return the generator of the epoch's order."""
+        if self.draws_as_loader:
+            torch.empty((), dtype=torch.int64).random_()
         return keyed_random(self.seed, self.epoch, ORDER_KEY)
 
 

@@ -222,6 +222,7 @@ def _describe(
         publishes_to=_repository(run, root) if publishes else None,
         settings=weight_arguments(arguments, run.recipe.optimization),
         stopping=_stopping(run),
+        stores=[str(plan) for plan in run.stores],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -85,13 +85,15 @@ def estimate(
     extent = measure_extent(run)
     clips = _Clips.of(run)
     measures = measures_statistics(run.recipe.features) if statistics is None else statistics
+    reading = replace(speed, seconds_per_decoded_clip=0.0) if run.stores else speed
     parts = {
         "preparing": preparing,
-        "mean and std": _statistics_seconds(run, speed) if measures else 0.0,
-        "training": share * _training_seconds(run, speed, extent, clips, decoded=measures),
-        "evaluations": share * _evaluation_seconds(run, speed, extent),
+        "data.store": _storing_seconds(run, speed),
+        "mean and std": _statistics_seconds(run, reading) if measures else 0.0,
+        "training": share * _training_seconds(run, reading, extent, clips, decoded=measures),
+        "evaluations": share * _evaluation_seconds(run, reading, extent),
         "checkpoints": share * _saving_seconds(run, extent),
-        "final evaluation": _final_seconds(run, speed, clips),
+        "final evaluation": _final_seconds(run, reading, clips),
         "baseline": _baseline_seconds(run, speed, clips),
         "reports": _SECONDS_OF_REPORTS,
     }
@@ -122,7 +124,7 @@ class _Clips:
         total = sum(map(_decoded_bytes, splits.values()))
         workers = max(run.trainer.args.dataloader_num_workers, 1)
         budget = available_memory() * SHARE
-        is_used = run.recipe.data.cache
+        is_used = run.recipe.data.cache and not run.stores
         cached = int(min(total * workers, budget)) if is_used else 0
         return cls(
             sum(len(inputs) for inputs in evaluated.values() if isinstance(inputs, ClipInputs)),
@@ -194,6 +196,12 @@ def _saving_seconds(run: Run, extent: Extent) -> float:
 def _final_seconds(run: Run, speed: Speed, clips: _Clips) -> float:
     seconds = speed.seconds_per_evaluated_clip + speed.seconds_per_decoded_clip
     return clips.evaluated * seconds / run.trainer.args.world_size
+
+
+def _storing_seconds(run: Run, speed: Speed) -> float:
+    """Return the seconds of writing the clips that `data.store` lacks, on one thread."""
+    missing = sum(len(plan.missing) for plan in run.stores)
+    return missing * (speed.seconds_per_decoded_clip + speed.seconds_per_feature)
 
 
 def _statistics_seconds(run: Run, speed: Speed) -> float:

@@ -80,6 +80,7 @@ class RunPlan:
         changes: options that differ from those that the run began with.
         estimate: time, memory and disk; None if it was not measured.
         stopping: what the evaluations while training decide, in words; `""` for nothing.
+        stores: what `data.store` has of each split, and what the run would write there, in words.
     """
 
     output: str
@@ -110,6 +111,7 @@ class RunPlan:
     changes: list[str] = field(default_factory=list)
     estimate: Estimate | None = None
     stopping: str = ""
+    stores: list[str] = field(default_factory=list)
 
     @property
     def steps_left(self) -> int:
@@ -193,6 +195,8 @@ class RunPlan:
 
     def _output_lines(self) -> Iterator[str]:
         yield f"\nWould write into {printable(self.output)}: " + "; ".join(self.writes)
+        for store in self.stores:
+            yield f"  data.store: {printable(store)}"
         if self.overwrites:
             yield f"  would replace: {', '.join(map(printable, self.overwrites))}"
         if self.publishes_to is not None:

@@ -60,10 +60,6 @@ REFUSED = {
         "omits the state that a run is resumed from",
         "leave it out: a finished folder has the model alone",
     ),
-    "dataloader_persistent_workers": (
-        "does not resume to the same weights: persistent workers change the order of random draws",
-        "leave it out",
-    ),
     "enable_jit_checkpoint": (
         "has no effect: a run that is stopped by a signal always saves first",
         "leave it out",
@@ -76,6 +72,13 @@ REFUSED = {
         "leave it out",
     ),
 }
+
+#: Arguments about the workers of the data loader.
+_WORKER_ARGUMENTS = (
+    "dataloader_prefetch_factor",
+    "dataloader_multiprocessing_context",
+    "dataloader_persistent_workers",
+)
 
 #: Arguments that request arithmetic in bfloat16.
 _BFLOAT16 = ("bf16", "bf16_full_eval")
@@ -119,8 +122,12 @@ def _check_combinations(values: dict[str, Any], where: str) -> None:
         place = f"{where}: training.label_names"
         what = "renames the labels, which clips have under the name labels"
         raise error("E307", where=place, what=what, fix="leave it out", detail="conflict")
-    for name in ("dataloader_prefetch_factor", "dataloader_multiprocessing_context"):
-        if values.get(name) is not None and not values.get("dataloader_num_workers"):
+    for name in _WORKER_ARGUMENTS:
+        if (
+            values.get(name) is not None
+            and values[name] is not False
+            and not values.get("dataloader_num_workers")
+        ):
             fix = "set training.dataloader_num_workers, or leave it out"
             what = "is for workers, and there are none"
             raise error("E307", where=f"{where}: training.{name}", what=what, fix=fix, detail="conflict")

@@ -14,6 +14,7 @@ from ..configuration_ast import Geometry
 from ..errors import error
 from ..inputs.augmentation import Augmentation
 from ..inputs.sampling import SAMPLINGS
+from ..inputs.stored_clips import STORE_DTYPES
 from ..patchout import Patchout
 from ..strict_options import Check, in_range, not_negative, one_of, strict_options
 from ..timeline_fields import WINDOW_LABELS
@@ -171,6 +172,12 @@ class DataOptions:
             all splits. It decodes all clips first, so that none is found later.
         max_skipped_fraction: share of all clips that may be skipped, in 0..1; more stop the run (E210).
         cache: cache decoded waveforms, up to a quarter of the available memory; not those of a stream.
+        store: folder for features of the clips on disk, or their samples where augmentation changes waveforms. The
+            first run writes it; later epochs, processes and runs read it instead of decoding. Clips are found by
+            content, so one folder serves several recipes, splits and folds; it can be removed at any time.
+        store_dtype: of stored features: `"float32"`, which gives the same weights to the bit, or `"float16"`, half
+            the size; raw log-mel values are then rounded by at most 0.004 (4e-4 of the model's input, with
+            AudioSet's std). Samples are kept exactly.
         streaming: read the clips while training, instead of downloading all of them first. Needs
             `training.max_steps`, and `features.mean` and `std` or `features.statistics_clips`.
     """
@@ -210,6 +217,8 @@ class DataOptions:
     on_error: str = validated_field(one_of(ON_ERROR), default="raise")
     max_skipped_fraction: float = validated_field(in_range(0.0, 1.0), default=0.01)
     cache: bool = True
+    store: str | None = None
+    store_dtype: str = validated_field(one_of(STORE_DTYPES), default="float32")
     streaming: bool = False
 
 

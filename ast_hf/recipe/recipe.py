@@ -56,6 +56,7 @@ class Recipe(RecipeOptions):  # noqa: D101
         values["augmentation"]["audiomentations"] = without_folders(self.augmentation.audiomentations)
         for section, option in LOCAL_PATHS:
             values[section][option] = without_folders(values[section][option])
+        values["data"]["store"] = without_folders(values["data"]["store"])
         values["card"]["samples"] = []
         return values
 

@@ -40,8 +40,24 @@ def check_rules(recipe: RecipeOptions, where: str) -> None:
     _check_grouping(recipe, where)
     _check_windows(recipe, where)
     _check_held_out(recipe, where)
+    _check_store(recipe, where)
     if recipe.data.streaming:
         check_streaming(recipe, where)
+
+
+def _check_store(recipe: RecipeOptions, where: str) -> None:
+    """Raise E307 for a store without a name, of a stream, or of a precision that nothing is stored in."""
+    data = recipe.data
+    if data.store is None:
+        if data.store_dtype != "float32":
+            what = f"is {data.store_dtype!r}, and data.store names no folder"
+            raise _invalid(where, "data.store_dtype", what, "set data.store, or leave it out")
+        return
+    if not data.store.strip():
+        raise _invalid(where, "data.store", "is empty", "name a folder, or leave it out", "missing")
+    if data.streaming:
+        what = "keeps clips for the next epoch, and a stream has no clips to come back to"
+        raise _invalid(where, "data.store", what, "leave out data.store or data.streaming")
 
 
 def _check_metrics(recipe: RecipeOptions, where: str) -> None:
@@ -78,6 +94,9 @@ def check_streaming(recipe: RecipeOptions, where: str = "recipe") -> None:
         what = "groups clips by length, which is unknown in a stream"
         raise _invalid(where, "training.train_sampling_strategy", what, "leave it out")
     _check_no_epochs(recipe, where)
+    if recipe.training.get("dataloader_persistent_workers"):
+        what = "has no effect: the workers of a stream read it without an end"
+        raise _invalid(where, "training.dataloader_persistent_workers", what, "leave it out")
     if recipe.distillation.source:
         fix = "leave out distillation or data.streaming"
         raise _invalid(where, "distillation", "works on stored clips only", fix)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..inputs.augmentation import Augmentation
     from ..inputs.clips import ClipInputs
     from ..inputs.normalization import measure_statistics
+    from ..inputs.stored_clips import store_clips
     from ..inputs.streams import StreamedClipInputs
     from ..metrics.psds import psds
     from ..metrics.timelines import event_counts, segment_counts
@@ -96,6 +97,7 @@ _MODULES = {
     "push_audio_dataset": "..data.publishing",
     "search": ".option_search",
     "segment_counts": "..metrics.timelines",
+    "store_clips": "..inputs.stored_clips",
     "write_card": "..reports.model_card",
 }
 
@@ -148,6 +150,7 @@ __all__ = [
     "push_audio_dataset",
     "search",
     "segment_counts",
+    "store_clips",
     "write_card",
 ]
 

@@ -32,6 +32,25 @@ class SetSamplerEpoch(TrainerCallback):
             self.sampler.set_epoch(math.floor(state.epoch + 1e-9))
 
 
+class EndWorkers(TrainerCallback):
+    """Ends workers that stay between epochs when training ends; Python would wait 5 s for each to be collected.
+
+    Attributes:
+        loaders: the data loaders that have such workers.
+    """
+
+    loaders: tuple[Any, ...] = ()
+
+    def on_train_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """End the workers; without torch's function for that, they end when they are collected."""
+        for loader in self.loaders:
+            iterator = getattr(loader, "_iterator", None)
+            end = getattr(iterator, "_shutdown_workers", None)
+            if end is not None:
+                loader._iterator = None
+                end()
+
+
 class FindBest(TrainerCallback):
     """Finds the best checkpoint of a resumed run; transformers drops it if its folder was moved."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from transformers import TrainingArguments, set_seed
 
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..inputs.clip_checks import BadClip
+from ..inputs.clip_checks import BadClip, remembered_checks
 from ..inputs.own_augmentation import SpectrogramFunction, WaveformFunction
+from ..inputs.stored_clips import StorePlan
 from ..inputs.suspicious_clips import SuspiciousClips
 from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
@@ -44,6 +46,7 @@ from .preflight import Preflight
 from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_checks import check_outside_clips, check_publishing, check_samples, check_window
 from .splits import Splits, is_streamed, read_splits
+from .stores import use_stores
 from .timeline_rules import trained_rules
 from .trainer import ASTTrainer
 
@@ -60,6 +63,7 @@ class Run:
         watch: the evaluation split that is also evaluated after each epoch.
         findings: what the pre-flight found in the clips, see `Preflight`.
         own_code: names of the user's augmentation and callbacks, by argument of `prepare`.
+        stores: what `data.store` lacked of each split before the run; empty without it.
     """
 
     recipe: Recipe
@@ -69,6 +73,7 @@ class Run:
     watch: str | None = None
     findings: dict[str, Any] = field(default_factory=dict)
     own_code: dict[str, Any] = field(default_factory=dict)
+    stores: list[StorePlan] = field(default_factory=list)
 
 
 @dataclass
@@ -172,7 +177,13 @@ def rehearse(
     )
 
 
-def _prepare(
+def _prepare(recipe: Recipe, output_dir: str | Path, own: OwnCode, **arguments: Any) -> Run:
+    """Return a prepared run, see `_prepare_parts`; files are read once for the check and for the keys of stores."""
+    with nullcontext() if recipe.data.store is None else remembered_checks():
+        return _prepare_parts(recipe, output_dir, own, **arguments)
+
+
+def _prepare_parts(
     recipe: Recipe,
     output_dir: str | Path,
     own: OwnCode,
@@ -214,6 +225,7 @@ def _prepare(
         teacher=teacher,
         own=own.augmentation,
     )
+    stores = use_stores(inputs, recipe.data, writes=rehearsal is None, disable_tqdm=preflight.disable_tqdm)
     decided = collect_options(
         recipe,
         weight_arguments(arguments, recipe.optimization),
@@ -239,7 +251,7 @@ def _prepare(
     trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
     for callback in own.callbacks:
         trainer.add_callback(callback)
-    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings, own.names)
+    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings, own.names, stores)
 
 
 def _build_trainer(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,15 @@ from ..task import Task
 from ..weights.reading import ADAPTER_WEIGHTS
 from .averaging import AVERAGE_FILE, WeightAverage
 from .best_weights import BEST_FILE, BestWeights
-from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, KeepBest, SetSamplerEpoch
+from .callbacks import (
+    AfterEachEpoch,
+    AverageWeights,
+    EndWorkers,
+    FindBest,
+    GrowPatchout,
+    KeepBest,
+    SetSamplerEpoch,
+)
 from .compilation import CompileBlocks, take_compile_options
 from .disk_space import CheckSpace
 from .distillation import Distillation
@@ -60,7 +69,7 @@ _SPEEDS = ("_runtime", "_per_second", "_preparation_time")
 #: In a training checkpoint: factors of factored position embeddings.
 FACTORS_FILE = "position_factors.safetensors"
 
-#: `TrainingArguments.dataloader_...` for the loader of a stream. `persistent_workers` is refused in recipes;
+#: `TrainingArguments.dataloader_...` for the loader of a stream. Its workers read passes without an end, and stay;
 #: `drop_last` does not apply, since the last clips of a pass share a batch with the first ones of the next.
 _LOADER_OPTIONS = ("num_workers", "pin_memory", "prefetch_factor", "multiprocessing_context", "in_order")
 
@@ -143,6 +152,7 @@ class ASTTrainer(SealedTrainer):
         self._check_reader("train_dataset", self.train_dataset, self.args.process_index, self.args.world_size)
         self._check_reader("eval_dataset", self.eval_dataset, 0, 1)
         self._epoch_callback = SetSamplerEpoch()
+        self._end_workers = EndWorkers()
         self._add_callbacks(patchout)
 
     def _add_callbacks(self, patchout: PatchoutOptions | None) -> None:
@@ -152,6 +162,7 @@ class ASTTrainer(SealedTrainer):
         if self._compile_options:
             varies = self._groups_by_length or bool(patchout and patchout.full())
             self.add_callback(CompileBlocks(self._compile_options, varies=varies))
+        self.add_callback(self._end_workers)
         self.add_callback(FindBest)
         self.add_callback(CheckSpace(copies=self.weight_copies))
         self.add_callback(WarnAtChance(self._settled_course))
@@ -236,7 +247,10 @@ class ASTTrainer(SealedTrainer):
         Each process reads its own part of a stream; accelerate would read all of it on the main process.
         """
         if not isinstance(self.train_dataset, StreamedClipInputs):
-            return self._with_limit(super().get_train_dataloader(), self.train_dataset)
+            stored = self._with_limit(super().get_train_dataloader(), self.train_dataset)
+            if self.args.dataloader_persistent_workers:
+                self._keep_draws(stored)
+            return stored
         passes = Passes(self.train_dataset, self._train_batch_size, self._trained_batches)
         options = {name: getattr(self.args, f"dataloader_{name}", None) for name in _LOADER_OPTIONS}
         loader: Any = torch.utils.data.DataLoader(
@@ -258,14 +272,34 @@ class ASTTrainer(SealedTrainer):
         )
         return self._with_limit(prepared, self.train_dataset)
 
+    def _keep_draws(self, loader: Any) -> None:
+        """Let workers that stay change no random draw of the main process: the sampler draws in place of the loader."""
+        self._end_workers.loaders = (loader, getattr(loader, "base_dataloader", loader))
+        for part in self._end_workers.loaders:
+            part.generator = torch.Generator()
+        if self._epoch_callback.sampler is not None:
+            self._epoch_callback.sampler.draws_as_loader = True
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """Return the batches to evaluate on; raise E108 for a stream of one process's part."""
         self._check_reader("eval_dataset", eval_dataset, 0, 1)
-        return self._with_limit(super().get_eval_dataloader(eval_dataset), eval_dataset)
+        with self._workers_that_end():
+            return self._with_limit(super().get_eval_dataloader(eval_dataset), eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> torch.utils.data.DataLoader:
         """Return the batches to predict on."""
-        return self._with_limit(super().get_test_dataloader(test_dataset), test_dataset)
+        with self._workers_that_end():
+            return self._with_limit(super().get_test_dataloader(test_dataset), test_dataset)
+
+    @contextmanager
+    def _workers_that_end(self) -> Iterator[None]:
+        """Build a loader of evaluation: transformers would keep one, with its workers, for all splits."""
+        stay = self.args.dataloader_persistent_workers
+        self.args.dataloader_persistent_workers = False
+        try:
+            yield
+        finally:
+            self.args.dataloader_persistent_workers = stay
 
     def _with_limit(self, loader: Any, inputs: Any) -> Any:
         """Let a loader's workers note their rows, and end (E403) if they give no batch in `ddp_timeout` s."""

@@ -26,7 +26,6 @@ REFUSED: dict[str, Any] = {
     "resume_from_checkpoint": "checkpoint-3",
     "data_seed": 7,
     "save_only_model": True,
-    "dataloader_persistent_workers": True,
     "label_smoothing_factor": 0.1,
     "remove_unused_columns": True,
     "prediction_loss_only": True,

@@ -34,7 +34,9 @@ from ast_hf import (
     AstInputError,
     AstRunError,
     cli,
+    feature_extraction_ast,
 )
+from ast_hf.device_features import log_mel_padded
 from ast_hf.evaluation import prediction
 from ast_hf.evaluation.evaluate import evaluate_checkpoints
 from ast_hf.evaluation.prediction import ensemble_logits, predict_logits
@@ -625,6 +627,27 @@ def test_progress_bar_counts_clips(
     )
     predict_logits(model, load_audio_dataset(clips)["test"], extractor, batch_size=5, text="one on test")
     assert [(bar.n, bar.total, bar.unit, bar.desc) for bar in bars] == [(12, 12, "clip", "one on test")]
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_prediction_on_a_gpu_computes_the_features_there(
+    made: dict[str, str], clips: Path, mask: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = load_audio_dataset(clips)["test"]
+    model = ASTForAudioClassification.from_pretrained(made["one"])
+    extractor = ASTFeatureExtractor.from_pretrained(made["one"], return_attention_mask=mask)
+    expected = predict_logits(model, split, extractor, batch_size=5)
+    batches = []
+
+    def counted(batch: torch.Tensor, *rest: Any) -> torch.Tensor:
+        batches.append(len(batch))
+        return log_mel_padded(batch, *rest)
+
+    monkeypatch.setattr(feature_extraction_ast, "log_mel_padded", counted)
+    for module in (prediction, feature_extraction_ast):
+        monkeypatch.setattr(module, "is_batched", lambda device: True)
+    assert predict_logits(model, split, extractor, batch_size=5) == pytest.approx(expected, abs=1e-4)
+    assert batches == ([] if mask else [5, 5, 2])
 
 
 def test_prediction_does_not_change_the_model_and_names_broken_clips(

@@ -17,7 +17,7 @@ from ast_hf import AstConfigError, ASTFeatureExtractor, AstHfError
 from ast_hf.inputs.augmentation import mix_waveforms
 from ast_hf.inputs.collation import collate
 from ast_hf.inputs.sampling import EpochSampler
-from ast_hf.log_mel import _tables, log_mel
+from ast_hf.log_mel import _bands, log_mel
 from ast_hf.training import Augmentation, ClipInputs, load_audio_dataset
 
 CLASSES = ["bee", "cat", "dog"]
@@ -149,14 +149,14 @@ def test_mel_jitter_computes_the_same_clip_over_another_range(several: Dataset) 
 
 
 def test_filter_banks_of_mel_jitter_are_kept() -> None:
-    _tables.cache_clear()
+    _bands.cache_clear()
     varied = Augmentation(mel_low_jitter_hz=10.0, mel_high_jitter_hz=2000.0)
     random = np.random.default_rng(0)
     clip = torch.zeros(400)
     for _ in range(600):
         log_mel(clip, 16_000, 8, varied.mel_range(16_000, random))
     log_mel(clip, 16_000, 8)
-    assert _tables.cache_info().misses <= 257
+    assert _bands.cache_info().misses <= 257
 
 
 def test_item_depends_on_its_key_alone(several: Dataset) -> None:

@@ -604,7 +604,7 @@ REFUSED = {
     "model field misspelt": ({"model": {"config": {"hiden_size": 24}}}, {}, "did you mean 'hidden_size'"),
     "base is not there": ({"model": {"config": {}, "base": "./no/such/folder"}}, {}, "no/such/folder"),
     "output folder in the recipe": ({}, {"output_dir": "elsewhere"}, "output_dir"),
-    "workers that live on": ({}, {"dataloader_persistent_workers": True}, "dataloader_persistent_workers"),
+    "no workers to stay": ({}, {"dataloader_persistent_workers": True}, "dataloader_persistent_workers"),
     "argument of the wrong type": ({}, {"learning_rate": "fast"}, "learning_rate"),
     "evaluation without validation": ({}, {"eval_strategy": "epoch"}, "validation"),
 }

@@ -65,6 +65,7 @@ def collect_options(
         for name, value in flatten_options(recipe.to_dict()).items()
         if not name.startswith((*_WITHOUT_EFFECT, *_LOCAL_OPTIONS))
     }
+    options.pop("data.store", None)  # not a prefix above: the dtype that is stored has an effect
     options |= {f"training.{name}": value for name, value in settings.items()}
     options[_LABELS] = splits.labels
     if isinstance(splits.train, Dataset):
