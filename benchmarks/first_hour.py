@@ -228,8 +228,15 @@ def new_user(options: argparse.Namespace, case: Case, table: Path) -> dict[str, 
         **result,
         "planning_seconds": planned,
         "estimated_seconds": plan["estimate"]["seconds"],
-        "recipe": recipe.read_text(encoding="utf-8"),
+        "recipe": without_folders(recipe.read_text(encoding="utf-8"), [table.parent, options.vit or ""]),
     }
+
+
+def without_folders(text: str, folders: Sequence[Path | str]) -> str:
+    """Return a text with the last part of each folder in place of its path."""
+    for folder in folders:
+        text = text.replace(str(folder), Path(folder).name) if str(folder) else text
+    return text
 
 
 def by_recipe(options: argparse.Namespace, case: Case, table: Path) -> dict[str, Any]:

@@ -252,6 +252,12 @@ def test_the_page_of_the_first_hour_has_a_row_for_each_test_split() -> None:
     ]
 
 
+def test_stored_recipes_name_no_folders() -> None:
+    text = "source: /home/ann/runs/words.csv, vit: /data/dinov2-small"
+    cut = first_hour.without_folders(text, [Path("/home/ann/runs"), "/data/dinov2-small", ""])
+    assert cut == "source: runs/words.csv, vit: dinov2-small"
+
+
 def test_the_guide_shows_the_stored_first_hour() -> None:
     stored = json.loads(first_hour_page.RESULTS.read_text(encoding="utf-8"))
     page = RECIPE_GUIDE.read_text(encoding="utf-8")
