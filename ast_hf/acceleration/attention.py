@@ -14,27 +14,35 @@ from .linears import can_pack, product
 _ROWS = {torch.float32: 256, torch.bfloat16: 607}
 
 
-def attend(qkv: torch.Tensor, heads: int, bias: torch.Tensor | None = None) -> torch.Tensor:
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Return the attended values `(B, N, C)`.
 
     Args:
-        qkv: queries, keys and values side by side, `(B, N, 3 C)`.
-        heads: number of heads.
-        bias: added to the scores of each key, `(B, N)`; None for none.
+        query: `(B, heads, N, C / heads)`, as `key` and `value`.
+        key: see `query`.
+        value: see `query`.
+        mask: mask for torch's own attention, which then computes; None for none.
+        bias: added to the scores of each key, `(B, N)`, without a mask; None for none.
     """
-    query, key, value = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, d) each
-    if not can_pack(qkv.dtype):
-        mask = None if bias is None else bias[:, None, None, :].to(qkv.dtype)
+    if mask is not None or not can_pack(query.dtype):
+        if bias is not None:
+            mask = bias[:, None, None, :].to(query.dtype)
         mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return mixed.transpose(1, 2).flatten(2)
-    batch, _, tokens, columns = query.shape
+    batch, heads, tokens, columns = query.shape
     query = (query * columns**-0.5).contiguous()
     key = key.contiguous()
     value = value.transpose(-1, -2).contiguous()
-    mixed = qkv.new_empty(batch, tokens, heads, columns)
-    rows = _ROWS[qkv.dtype]
+    mixed = query.new_empty(batch, tokens, heads, columns)
+    rows = _ROWS[query.dtype]
     for clip in range(batch):
-        added = None if bias is None else bias[clip].to(qkv.dtype)
+        added = None if bias is None else bias[clip].to(query.dtype)
         for head in range(heads):
             for first in range(0, tokens, rows):
                 scores = product(query[clip, head, first : first + rows], key[clip, head])

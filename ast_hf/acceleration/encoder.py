@@ -28,33 +28,39 @@ class FastBlock(nn.Module):
     def __init__(self, block: ASTLayer, *, int8: bool) -> None:
         super().__init__()
         attention = block.attention.attention
-        projections = (attention.query, attention.key, attention.value)
-        self.heads = block.attention.attention.config.num_attention_heads
+        self.heads = attention.config.num_attention_heads
         self.layernorm_before = block.layernorm_before
         self.layernorm_after = block.layernorm_after
         self.activation = block.activation
         self.has_gelu = type(block.activation).__name__ == "GELUActivation"
-        self.qkv = _joined(projections, int8)
-        self.attention_output = _converted(block.attention.output.dense, int8)
-        self.intermediate = _converted(block.intermediate.dense, int8)
-        self.output = _converted(block.output.dense, int8)
+        self.qkv = _converted((attention.query, attention.key, attention.value), int8)
+        self.attention_output = _converted((block.attention.output.dense,), int8)
+        self.intermediate = _converted((block.intermediate.dense,), int8)
+        self.output = _converted((block.output.dense,), int8)
+
+    def forward(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, implementation: str
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what `ASTLayer.forward` returns."""
+        hidden, weights, _ = self.attended(hidden, attention_mask, implementation)
+        return self.widened(hidden), weights
 
     def attended(
-        self, hidden: torch.Tensor, mask: torch.Tensor | None, implementation: str, bias: torch.Tensor | None
+        self,
+        hidden: torch.Tensor,
+        mask: torch.Tensor | None,
+        implementation: str,
+        bias: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         """Return the tokens after attention, its weights (eager only), and the keys by head."""
         qkv = self.qkv(self.layernorm_before(hidden))
         query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         weights = None
         if implementation == "eager":
-            scaling = key.shape[-1] ** -0.5
-            mixed, weights = eager_attention(self, query, key, value, mask, scaling)
+            mixed, weights = eager_attention(self, query, key, value, mask, key.shape[-1] ** -0.5)
             mixed = mixed.flatten(2)
-        elif mask is not None:
-            mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            mixed = mixed.transpose(1, 2).flatten(2)
         else:
-            mixed = attend(qkv, self.heads, bias)
+            mixed = attend(query, key, value, mask, bias)
         return self.attention_output(mixed, residual=hidden), weights, key
 
     def widened(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -65,19 +71,17 @@ class FastBlock(nn.Module):
         return self.output(self.activation(self.intermediate(normed)), residual=hidden)
 
 
-class FastEncoder(nn.Module):
-    """Blocks for inference. The last one is kept as it is: classification reads two of its tokens.
+class MergingEncoder(ASTEncoder):
+    """Blocks that merge tokens, all but the last, which classification reads two tokens of.
 
     Args:
-        encoder: the encoder that it is made of.
-        int8: compute the linear layers in int8.
-        merged: number of tokens that each block but the last merges.
+        layer: `FastBlock`s, and the last block as it was.
+        merged: number of tokens that each block merges.
     """
 
-    def __init__(self, encoder: ASTEncoder, *, int8: bool, merged: int) -> None:
-        super().__init__()
-        *blocks, last = encoder.layer
-        self.layer = nn.ModuleList([*(FastBlock(block, int8=int8) for block in blocks), last])
+    def __init__(self, layer: nn.ModuleList, merged: int) -> None:
+        nn.Module.__init__(self)
+        self.layer = layer
         self.merged = merged
 
     def forward(
@@ -90,42 +94,42 @@ class FastEncoder(nn.Module):
         special_tokens_only: bool = False,
         output_hidden_states: bool = True,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
-        """Return what `ASTEncoder.forward` returns.
+        """Return the last state of the class and the distillation token, and None for attention weights.
 
         Raises:
-            AstInputError: E304 for a mask, or for a result with all tokens, if tokens are merged.
+            AstInputError: E304 for a mask, and where all tokens are asked for.
         """
-        if self.merged and (attention_mask is not None or not special_tokens_only):
+        if attention_mask is not None or not special_tokens_only:
             what = "tokens are merged, which leaves no place for a mask, hidden states or attentions"
             raise error("E304", where="input_values", what=what, fix="use a model with merge_tokens=0")
         *blocks, last = self.layer
-        states = [hidden]
-        attentions = []
         sizes = hidden.new_ones(hidden.shape[:2], dtype=torch.float32)
         bias = None
         for block in blocks:
-            hidden, weights, keys = block.attended(hidden, attention_mask, implementation, bias)
-            if self.merged:
-                hidden, sizes = merge_tokens(hidden, keys.mean(dim=1), sizes, self.merged)
-                bias = sizes.log()
+            hidden, _, keys = block.attended(hidden, None, implementation, bias)
+            hidden, sizes = merge_tokens(hidden, keys.mean(dim=1), sizes, self.merged)
+            bias = sizes.log()
             hidden = block.widened(hidden)
-            states = [*states, hidden] if output_hidden_states else [hidden]
-            attentions.append(weights)
-        if special_tokens_only:
-            mask = special_mask if bias is None else bias[:, None, None, :].to(hidden.dtype)
-            hidden, weights = last(hidden, mask, SPECIAL_TOKENS)
-        else:
-            hidden, weights = last(hidden, attention_mask, implementation)
-        return [*states, hidden] if output_hidden_states else [hidden], [*attentions, weights]
+        mask = special_mask if bias is None else bias[:, None, None, :].to(hidden.dtype)
+        hidden, _ = last(hidden, mask, SPECIAL_TOKENS)
+        return [hidden], [None] * len(self.layer)
 
 
-def _converted(linear: nn.Linear, int8: bool) -> Linear:
-    if int8:
-        return Int8Linear(linear.weight, linear.bias, linear.weight.dtype)
-    return PackedLinear(linear.weight, linear.bias)
+def fast_encoder(encoder: ASTEncoder, *, int8: bool, merged: int) -> ASTEncoder:
+    """Return an encoder with fast blocks; the last block stays as it is.
+
+    Args:
+        encoder: the encoder that it is made of; it is changed.
+        int8: compute the linear layers in int8.
+        merged: number of tokens that each block but the last merges, 0 for none.
+    """
+    *blocks, last = encoder.layer
+    encoder.layer = nn.ModuleList([*(FastBlock(block, int8=int8) for block in blocks), last])
+    return MergingEncoder(encoder.layer, merged) if merged else encoder
 
 
-def _joined(linears: tuple[nn.Linear, ...], int8: bool) -> Linear:
+def _converted(linears: tuple[nn.Linear, ...], int8: bool) -> Linear:
+    """Return layers of the same input as one."""
     weight = torch.cat([linear.weight for linear in linears])
     biases = [linear.bias for linear in linears]
     bias = None if biases[0] is None else torch.cat(biases)

@@ -13,7 +13,7 @@ from ..last_block import can_shorten
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..processor import has_bfloat16
-from .encoder import FastEncoder
+from .encoder import fast_encoder
 
 #: Classifier or ensemble.
 Model = TypeVar("Model", bound=nn.Module)
@@ -58,7 +58,7 @@ def optimize_for_inference(model: Model, precision: str = "float32", *, merge_to
     dtypes = {"auto": half, "int8": half, "float32": torch.float32, "bfloat16": torch.bfloat16}
     fast: Any = copy.deepcopy(model).to(dtypes[precision]).eval().requires_grad_(False)
     base = fast.audio_spectrogram_transformer
-    base.encoder = FastEncoder(base.encoder, int8=precision == "int8", merged=merge_tokens)
+    base.encoder = fast_encoder(base.encoder, int8=precision == "int8", merged=merge_tokens)
     fast.is_optimized = True
     return fast
 
