@@ -119,6 +119,15 @@ def test_the_most_similar_patches_are_averaged_by_size() -> None:
     assert counts.tolist() == [[1.0, 1.0, 1.0, 1.0, 4.0]]
 
 
+def test_merged_tokens_count_by_size_whatever_the_attention(
+    model: ASTForAudioClassification, clips: torch.Tensor
+) -> None:
+    merged = optimize_for_inference(model, merge_tokens=6)
+    expected = merged(clips).logits
+    merged.set_attn_implementation("eager")
+    assert largest_gap(merged(clips).logits, expected) <= 1e-5
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 100])
 def test_merging_keeps_sums_and_special_tokens(count: int) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -106,7 +106,7 @@ class MergingEncoder(ASTEncoder):
         sizes = hidden.new_ones(hidden.shape[:2], dtype=torch.float32)
         bias = None
         for block in blocks:
-            hidden, _, keys = block.attended(hidden, None, implementation, bias)
+            hidden, _, keys = block.attended(hidden, None, "sdpa", bias)  # eager attention takes no bias
             hidden, sizes = merge_tokens(hidden, keys.mean(dim=1), sizes, self.merged)
             bias = sizes.log()
             hidden = block.widened(hidden)
