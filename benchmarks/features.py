@@ -88,18 +88,33 @@ def compare(use: Callable[[Callable], Callable], given: object) -> dict[str, flo
     }
 
 
-def interleave(slow: Callable[[], object], fast: Callable[[], object]) -> list[float]:
-    """Return one ratio of CPU times, `slow` over `fast`, for each pair of alternating turns."""
+def interleave(
+    slow: Callable[[], object],
+    fast: Callable[[], object],
+    *,
+    pairs: int = PAIRS,
+    warm_up: int = WARM_UP,
+    turn: int = CLIPS,
+) -> list[float]:
+    """Return one ratio of CPU times, `slow` over `fast`, for each pair of alternating turns.
+
+    Args:
+        slow: called `turn` times in a turn, as `fast`.
+        fast: see `slow`.
+        pairs: pairs of turns that are timed.
+        warm_up: pairs before them.
+        turn: calls in a turn.
+    """
     ratios = []
-    for _ in range(WARM_UP + PAIRS):
-        ratios.append(cpu_seconds(slow) / cpu_seconds(fast))
-    return ratios[WARM_UP:]
+    for _ in range(warm_up + pairs):
+        ratios.append(cpu_seconds(slow, turn) / cpu_seconds(fast, turn))
+    return ratios[warm_up:]
 
 
-def cpu_seconds(run: Callable[[], object]) -> float:
+def cpu_seconds(run: Callable[[], object], turn: int) -> float:
     """Return the CPU time of one turn."""
     start = time.process_time()
-    for _ in range(CLIPS):
+    for _ in range(turn):
         run()
     return time.process_time() - start
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import platform
 import random
 import shlex
 import shutil
@@ -30,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .first_hour_page import RESULTS, cell
+from .machine import machine
 from .transfer import neutral, write
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
@@ -112,7 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [name for name in options.cases if options.vit or not CASES[name].needs_weights]
     place = options.output / "quick.json" if options.quick else RESULTS
     command = f"python -m benchmarks.first_hour {shlex.join(neutral(words))}"
-    stored: dict[str, Any] = {"command": command, **machine(), "quick": options.quick, "cases": {}}
+    versions = {name: version(name) for name in ("torch", "transformers", "scikit-learn")}
+    stored: dict[str, Any] = {
+        "command": command,
+        "machine": machine(),
+        "versions": versions,
+        "quick": options.quick,
+        "cases": {},
+    }
     begun = time.monotonic()
     for name in names:
         case = CASES[name]
@@ -144,28 +150,6 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     options.output = options.output / "quick" if options.quick else options.output
     options.cases = options.cases or (QUICK_CASES if options.quick else list(CASES))
     return options
-
-
-def machine() -> dict[str, Any]:
-    """Return the versions and the processor of this machine."""
-    names = ("torch", "transformers", "scikit-learn")
-    return {
-        "versions": {name: version(name) for name in names},
-        "machine": f"{processor()}, {os.cpu_count()} cores",
-    }
-
-
-def processor() -> str:
-    """Return the name of the processor and those of its instructions that decide the speed."""
-    try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    lines = dict(line.split(":", 1) for line in facts.splitlines() if ":" in line)
-    fields = {name.strip(): text.strip() for name, text in lines.items()}
-    flags = set(fields.get("flags", "").split())
-    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bf16", "amx_bf16": "AMX"}
-    return ", ".join([fields.get("model name", platform.machine()), *(known[f] for f in known if f in flags)])
 
 
 def write_table(data: Path, case: Case, path: Path) -> Path:

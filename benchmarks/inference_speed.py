@@ -25,6 +25,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ from ast_hf import (
     optimize_for_inference,
 )
 
-from .first_hour import machine
 from .inference_speed_page import PICTURE, RESULTS, draw, section
+from .machine import machine
 from .transfer import neutral, write
 
 #: Frames of the inputs: 1, 2.5, 5 and 10.24 s.
@@ -85,7 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     command = f"python -m benchmarks.inference_speed {shlex.join(neutral(words))}".strip()
-    stored: dict[str, Any] = {"command": command, **machine(), "rounds": rounds}
+    versions = {name: version(name) for name in ("torch", "transformers")}
+    stored: dict[str, Any] = {
+        "command": command,
+        "machine": machine(),
+        "versions": versions,
+        "rounds": rounds,
+    }
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode(), threadpool_limits(limits=1):
         place = Path(folder) / "results.json" if options.quick else RESULTS
         base = Base(Path(folder))

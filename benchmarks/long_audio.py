@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shlex
 import subprocess
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from .machine import machine
 from .transfer import line, neutral, write
 
 RESULTS = Path(__file__).parent / "results" / "long_audio.json"
@@ -77,14 +77,6 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
-
-
-def machine() -> str:
-    """Return the processor and the number of its cores here."""
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def rows(name: str, seconds: int, folder: Path, checkpoint: Path) -> list[dict[str, Any]]:

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,8 @@ import numpy as np
 import soundfile
 import torch
 from threadpoolctl import threadpool_limits
+
+from .features import interleave
 
 #: Clips of the data set.
 CLIPS = 32
@@ -53,8 +53,8 @@ def measure(dtype: str = "float32") -> dict[str, float]:
         root = Path(folder)
         write_clips(root / "clips")
         sides = _Sides(root, StockExtractor(), dtype)
-        writes = _ratios(sides.write_stock, sides.write_own, WRITES)
-        reads = _ratios(sides.read_stock, sides.read_own, READS)
+        writes = interleave(sides.write_stock, sides.write_own, pairs=WRITES, warm_up=1, turn=1)
+        reads = interleave(sides.read_stock, sides.read_own, pairs=READS, warm_up=1, turn=1)
         return {
             **_summary("write", writes),
             **_summary("read", reads),
@@ -139,17 +139,6 @@ class _Sides:
 
     def stock_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.stock_folder.iterdir())
-
-
-def _ratios(slow: Callable[[], None], fast: Callable[[], None], pairs: int) -> list[float]:
-    """Return one ratio of CPU times, `slow` over `fast`, for each pair of alternating turns."""
-    return [_cpu_seconds(slow) / _cpu_seconds(fast) for _ in range(pairs + 1)][1:]
-
-
-def _cpu_seconds(run: Callable[[], None]) -> float:
-    began = time.process_time()
-    run()
-    return time.process_time() - began
 
 
 def _summary(name: str, ratios: list[float]) -> dict[str, float]:

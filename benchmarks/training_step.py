@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -23,6 +22,8 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from .machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "training_step.json"
 ROUNDS = 5
@@ -180,7 +181,7 @@ def measure(rounds: int, batch: int) -> dict[str, Any]:
     times, gaps = seconds(rounds)
     return {
         "command": "python -m benchmarks.training_step",
-        "machine": processor_name(),
+        "machine": machine(),
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "rounds": rounds,
         "batch": batch,
@@ -193,16 +194,6 @@ def measure(rounds: int, batch: int) -> dict[str, Any]:
 def _own_process(name: str, batch: int) -> str:
     command = [sys.executable, "-m", "benchmarks.training_step", "--memory", name, "--batch", str(batch)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
-
-
-def processor_name() -> str:
-    """Return the processor with the instructions that decide the speed, as far as torch can say."""
-    import torch
-
-    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    wanted = ("avx2", "avx512_f", "avx512_bf16", "avx512_vnni", "amx_bf16")
-    names = [name for name in wanted if found.get(name)]
-    return f"{platform.machine()} ({', '.join(names) or 'instructions unknown'})"
 
 
 _SECTION = """
