@@ -40,7 +40,7 @@ def can_shorten(block: nn.Module, outer: tuple[nn.Module, ...], implementation: 
     if dropout or implementation not in _EQUAL or _has_global_hooks():
         return False
     inner = list(block.modules())
-    if any(_has_hooks(module) for module in (*outer, *inner)):
+    if any(has_hooks(module) for module in (*outer, *inner)):
         return False
     return all(map(_is_plain, inner))
 
@@ -76,7 +76,13 @@ def special_token_attention(
     return attended if to_value.bias is None else attended + to_value.bias
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def is_plain_linear(module: nn.Module) -> bool:
+    """Return True for torch's linear layer with ordinary weights: not quantised, sharded, or that of an adapter."""
+    return type(module) is nn.Linear and type(module.weight) is nn.Parameter
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return True if a hook reads what a module takes or returns, or its `forward` is replaced."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -92,9 +98,6 @@ def _has_global_hooks() -> bool:
 
 def _is_plain(module: nn.Module) -> bool:
     """Return True for a module of this package with its own code, or for torch's own with ordinary weights."""
-    kind = type(module)
-    if not kind.__module__.startswith(_PLAIN_MODULES):
+    if not type(module).__module__.startswith(_PLAIN_MODULES):
         return False
-    if not isinstance(module, nn.Linear):
-        return True
-    return kind is nn.Linear and type(module.weight) is nn.Parameter
+    return not isinstance(module, nn.Linear) or is_plain_linear(module)

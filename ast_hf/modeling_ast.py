@@ -21,7 +21,6 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -33,8 +32,16 @@ from .downloads import verify_loaded
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
 from .errors import AstHfWarning, error, nearest, warn_once, warning_text
 from .files import apply_default_mode
-from .last_block import NUM_SPECIAL, SPECIAL_TOKENS, can_shorten, special_token_attention
+from .last_block import (
+    NUM_SPECIAL,
+    SPECIAL_TOKENS,
+    can_shorten,
+    has_hooks,
+    is_plain_linear,
+    special_token_attention,
+)
 from .losses import classification_loss, infer_problem_type
+from .padded_attention import SEGMENTS, mask_for, segment_attention, segments, takes_segments
 from .patchout import Patchout
 from .task import Task
 from .weights.checkpoints import HUB_ARGUMENTS, find_checkpoint, quantization_explained
@@ -102,16 +109,27 @@ class ASTSelfAttention(nn.Module):
         if implementation == SPECIAL_TOKENS:
             projections = (self.query, self.key, self.value)
             return special_token_attention(hidden, attention_mask, projections, self.head_size), None
-        query, key, value = (
-            projection(hidden).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
+        query, key, value = (part.unflatten(-1, (-1, self.head_size)) for part in self._projected(hidden))
+        if implementation == SEGMENTS:
+            return segment_attention(query, key, value, attention_mask), None
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
         dropout = self.dropout if self.training else 0.0
         mixed, weights = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout
         )
         return mixed.flatten(2), weights
+
+    def _projected(self, hidden: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Return queries, keys and values, each `(B, N, C)`; under compilation of one product, as they are equal."""
+        linears = (self.query, self.key, self.value)
+        is_plain = all(is_plain_linear(linear) and not has_hooks(linear) for linear in linears)
+        if not torch.compiler.is_compiling() or not is_plain:
+            return [linear(hidden) for linear in linears]
+        weight = torch.cat([linear.weight for linear in linears])
+        biases = [linear.bias for linear in linears]
+        bias = None if biases[0] is None else torch.cat(biases)
+        return nn.functional.linear(hidden, weight, bias).chunk(3, dim=-1)
 
 
 class ASTDense(nn.Module):
@@ -536,27 +554,28 @@ class ASTModel(ASTPreTrainedModel):
         if kwargs:
             _warn_misspelt(kwargs)
         check_input(self.config, input_values)
-        batch, frames = input_values.shape[:2]
-        grid = self.config.grid_for(frames)
-        visible = None if attention_mask is None else token_mask(self.config, attention_mask, batch, frames)
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         implementation = "eager" if output_attentions else self.config._attn_implementation or "eager"
-        embedded = self.embeddings(input_values, None if visible is None else columns_seen(visible, grid))
-        if self.training and self.patchout:
-            tokens = self.patchout.kept_tokens(grid, embedded.device)
-            embedded = embedded.index_select(1, tokens)
-            visible = None if visible is None else visible.index_select(1, tokens)
-        mask = None if visible is None else self._attention_mask(visible, embedded, implementation)
+        embedded, visible = self._embedded(input_values, attention_mask)
         keeps_states = output_hidden_states is not False
         shortens = (
             special_tokens_only and not keeps_states and self._can_shorten(implementation, output_attentions)
         )
+        clips = None
+        mask = None
         special_mask = None
+        masks_frames = attention_mask is not None and attention_mask.shape[1] == input_values.shape[1]
+        if masks_frames and not keeps_states and self._takes_segments(embedded, implementation):
+            clips = segments(visible)
+            embedded = clips.sort(embedded)
+            mask, visible, implementation = clips.bounds, clips.visible, SEGMENTS
+        elif visible is not None:
+            mask = mask_for(visible, embedded, self.config, implementation)
         if shortens and visible is not None:
-            special_mask = self._attention_mask(visible, embedded, "eager")
+            special_mask = mask_for(visible, embedded, self.config, "eager")
         states, attentions = self.encoder(
             embedded,
             mask,
@@ -566,6 +585,8 @@ class ASTModel(ASTPreTrainedModel):
             output_hidden_states=keeps_states,
         )
         last = self.layernorm(states[-1])
+        if clips is not None and not shortens:
+            last = clips.unsort(last)
         return BaseModelOutputWithPooling(
             last_hidden_state=last,
             pooler_output=(last[:, 0] + last[:, 1]) / 2,
@@ -579,12 +600,24 @@ class ASTModel(ASTPreTrainedModel):
         outer = (self, self.encoder, self.layernorm)
         return not output_attentions and can_shorten(self.encoder.layer[-1], outer, implementation, dropout)
 
-    def _attention_mask(self, visible: torch.Tensor, embedded: torch.Tensor, implementation: str) -> Any:
-        """Return a bool mask over tokens `(B, N)` in the form that the attention implementation takes."""
-        if implementation == "eager":  # additive; the call may be eager although another one is configured
-            lowest = torch.finfo(embedded.dtype).min
-            return torch.where(visible[:, None, None, :], 0.0, lowest).to(embedded.dtype)
-        return create_bidirectional_mask(config=self.config, inputs_embeds=embedded, attention_mask=visible)
+    def _embedded(
+        self, input_values: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the tokens `(B, N, C)`, in training those that patchout leaves, and a bool mask over them or None."""
+        batch, frames = input_values.shape[:2]
+        grid = self.config.grid_for(frames)
+        visible = None if attention_mask is None else token_mask(self.config, attention_mask, batch, frames)
+        embedded = self.embeddings(input_values, None if visible is None else columns_seen(visible, grid))
+        if self.training and self.patchout:
+            tokens = self.patchout.kept_tokens(grid, embedded.device)
+            embedded = embedded.index_select(1, tokens)
+            visible = None if visible is None else visible.index_select(1, tokens)
+        return embedded, visible
+
+    def _takes_segments(self, embedded: torch.Tensor, implementation: str) -> bool:
+        """Return True if padding that is masked by frames, so that special tokens are visible, needs no mask."""
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        return takes_segments(embedded, self.config, implementation, dropout=dropout, modules=self.encoder)
 
 
 def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -59,6 +59,7 @@ LAYERS = (
     (
         "losses",
         "last_block",
+        "padded_attention",
         "patchout",
         "embeddings_ast",
         "model_extractor",
