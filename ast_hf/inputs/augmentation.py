@@ -103,6 +103,18 @@ class Augmentation:
         filters = (self.mel_low_jitter_hz, self.mel_high_jitter_hz)
         return self.speed != 1.0 or any(changes) or any(filters) or self.mixup_probability > 0
 
+    @property
+    def keeps_spectrogram(self) -> bool:
+        """True if nothing but masks and a roll changes the log-mel spectrogram."""
+        changes = (
+            self.mel_low_jitter_hz,
+            self.mel_high_jitter_hz,
+            self.equalizer_db,
+            self.mel_shift,
+            self.noise,
+        )
+        return self.time_stretch == 1.0 and not any(changes) and self.mixstyle_probability == 0
+
     @functools.cached_property
     def transforms(self) -> list[Transform]:
         """Transforms of `audiomentations`; E307 for unknown names and arguments or without the package."""
@@ -169,22 +181,32 @@ class Augmentation:
         For a clip without padding, `share` is its share of the model's length, by which time masks are
         narrowed: otherwise they would cover all of a short clip (arXiv 1912.05533, section 2.2).
         """
-        for _ in range(self.frequency_masks):
-            start, end = _mask(raw.shape[1], self.frequency_mask_width, random)
+        frequency, time = self.draw_masks(raw.shape[0], raw.shape[1], random, share)
+        for start, end in frequency:
             raw[:, start:end] = 0.0
-        for _ in range(self.time_masks):
-            start, end = _mask(raw.shape[0], self.time_mask_width * share, random)
+        for start, end in time:
             raw[start:end] = 0.0
         return raw
+
+    def draw_masks(
+        self, frames: int, bins: int, random: np.random.Generator, share: float = 1.0
+    ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Return start and end of each mask over mel bins, and of each over frames; see `mask`."""
+        frequency = [_mask(bins, self.frequency_mask_width, random) for _ in range(self.frequency_masks)]
+        time = [_mask(frames, self.time_mask_width * share, random) for _ in range(self.time_masks)]
+        return frequency, time
 
     def disturb(self, values: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         """Return normalised log-mel `(time, mel)`, padding included, with noise and roll."""
         if self.noise:
             level = random.random() * self.noise
             values = values + level * torch.from_numpy(random.random(tuple(values.shape), dtype=np.float32))
-        if self.roll_frames:
-            values = values.roll(int(random.integers(-self.roll_frames, self.roll_frames)), dims=0)
-        return values
+        roll = self.draw_roll(random)
+        return values.roll(roll, dims=0) if roll else values
+
+    def draw_roll(self, random: np.random.Generator) -> int:
+        """Return the number of frames to roll a spectrogram by."""
+        return int(random.integers(-self.roll_frames, self.roll_frames)) if self.roll_frames else 0
 
 
 def _narrow_masks(option: str, width: int, unit: str) -> AstHfError:

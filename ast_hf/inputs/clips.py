@@ -17,6 +17,7 @@ from .clip_cache import ClipCache
 from .clip_store import ClipStore
 from .own_augmentation import OwnAugmentation, SpectrogramFunction, WaveformFunction
 from .processing import ClipProcessor, TeacherView, check_augmentation, decode_clip, describe_clip
+from .sample_batches import sample_item
 from .worker_rows import WorkerRows
 
 
@@ -86,6 +87,8 @@ class ClipInputs(torch.utils.data.Dataset):
         self._feature_dtype = np.dtype(np.float32)
         #: Store of `processor.features`, see `use_store`.
         self.feature_store: ClipStore | None = None
+        #: Set by a trainer on a GPU: the batches of a data loader hold samples, see `sample_batches`.
+        self.leaves_features = False
         #: Set by a trainer whose loader has workers.
         self.worker_rows: WorkerRows | None = None
 
@@ -95,6 +98,15 @@ class ClipInputs(torch.utils.data.Dataset):
     def __getitem__(self, key: int) -> dict[str, Any]:
         epoch, clip = divmod(int(key), len(self))
         return self.processor.item(epoch, clip)
+
+    def __getitems__(self, keys: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the items of a batch, as a data loader asks for them; samples if `leaves_features` allows it."""
+        if not (self.leaves_features and self.processor.can_leave_features):
+            return [self[key] for key in keys]
+        pairs = [divmod(int(key), len(self)) for key in keys]
+        return [
+            sample_item(clip, self.processor.samples(epoch, clip), self.extractor) for epoch, clip in pairs
+        ]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[clip] for clip in range(len(self)))

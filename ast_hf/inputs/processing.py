@@ -24,6 +24,7 @@ from ..task import Task
 from .augmentation import Augmentation, mix_style, mix_waveforms, pad_waveform
 from .own_augmentation import OwnAugmentation, at_clip
 from .randomness import keyed_random
+from .sample_batches import ClipSamples
 
 #: (samples `(time,)` of an input, (clip number, share) of the clips mixed in it) -> the teacher's inputs.
 TeacherView = Callable[[np.ndarray, Sequence[tuple[int, float]]], dict[str, torch.Tensor]]
@@ -125,6 +126,35 @@ class ClipProcessor:
             item["teacher"] = self.teacher(example.waveform[: self._max_samples], example.parts)
         return item
 
+    @property
+    def can_leave_features(self) -> bool:
+        """True if a GPU can compute what `item` does after `samples`, see `sample_batches`."""
+        if self.stored_features is not None or self.teacher is not None or self.own.augment_spectrogram:
+            return False
+        extractor = self.extractor
+        if type(extractor).normalize is not ASTFeatureExtractor.normalize:
+            return False
+        augmentation = self.augmentation or Augmentation()
+        rolls_padding = augmentation.roll_frames and extractor.return_attention_mask
+        return augmentation.keeps_spectrogram and not rolls_padding
+
+    def samples(self, epoch: int, clip: int) -> ClipSamples:
+        """Return the samples that `item` makes the input of, and its draws after the log-mel spectrogram."""
+        augmentation = self.augmentation
+        if augmentation is None:
+            waveform = self.source.waveform(clip)[: self._max_samples]
+            return ClipSamples(waveform, self._label(clip), [], [])
+        random = keyed_random(self.seed, epoch, clip)
+        waveform, label, _ = self._mixed(clip, augmentation, random)
+        random.random()  # whether `item` mixes its style
+        extractor = self.extractor
+        frames = extractor.max_length
+        if extractor.return_attention_mask:
+            frames = min(frames, num_frames(len(waveform), extractor.sampling_rate))
+        share = frames / extractor.max_length
+        masks = augmentation.draw_masks(frames, extractor.num_mel_bins, random, share)
+        return ClipSamples(waveform[: self._max_samples], label, *masks, augmentation.draw_roll(random))
+
     def input_values(self, waveform: np.ndarray) -> torch.Tensor:
         """Return the input of samples `(time,)` without augmentation, `(frames, num_mel_bins)`."""
         return self._normalized(self._fitted(self._log_mel(waveform)))
@@ -144,6 +174,22 @@ class ClipProcessor:
     def _augmented(self, epoch: int, clip: int, augmentation: Augmentation) -> _Example:
         # Keep the order of the draws: a run that is resumed by a newer version must repeat them.
         random = keyed_random(self.seed, epoch, clip)
+        waveform, label, parts = self._mixed(clip, augmentation, random)
+        frames = self._varied_frames(clip, waveform, augmentation, random)
+        if random.random() < augmentation.mixstyle_probability:
+            partner = self.source.draw(random)
+            other = self._varied_waveform(partner, augmentation, random)
+            share = float(random.beta(augmentation.mixstyle_alpha, augmentation.mixstyle_alpha))
+            frames = mix_style(frames, self._varied_frames(partner, other, augmentation, random), share)
+        fitted = self._fitted(frames)
+        masked = augmentation.mask(fitted, random, len(fitted) / self.extractor.max_length)
+        values = augmentation.disturb(self._normalized(masked), random)
+        return _Example(values, label, waveform, parts)
+
+    def _mixed(
+        self, clip: int, augmentation: Augmentation, random: np.random.Generator
+    ) -> tuple[np.ndarray, torch.Tensor, list[tuple[int, float]]]:
+        """Return a clip's changed samples, its label, and (clip, share) of the clips in it."""
         parts = [(clip, 1.0)]
         waveform = self._varied_waveform(clip, augmentation, random)
         label = self._multi_hot(clip) if augmentation.softens_labels else self._label(clip)
@@ -156,16 +202,7 @@ class ClipProcessor:
         if augmentation.label_smoothing:
             smoothing = augmentation.label_smoothing
             label = label * (1 - smoothing) + smoothing / self.num_labels
-        frames = self._varied_frames(clip, waveform, augmentation, random)
-        if random.random() < augmentation.mixstyle_probability:
-            partner = self.source.draw(random)
-            other = self._varied_waveform(partner, augmentation, random)
-            share = float(random.beta(augmentation.mixstyle_alpha, augmentation.mixstyle_alpha))
-            frames = mix_style(frames, self._varied_frames(partner, other, augmentation, random), share)
-        fitted = self._fitted(frames)
-        masked = augmentation.mask(fitted, random, len(fitted) / self.extractor.max_length)
-        values = augmentation.disturb(self._normalized(masked), random)
-        return _Example(values, label, waveform, parts)
+        return waveform, label, parts
 
     def _varied_waveform(
         self, clip: int, augmentation: Augmentation, random: np.random.Generator

@@ -213,6 +213,7 @@ def _describe(
         processes=arguments.world_size,
         device=str(arguments.device),
         precision=chosen_precision(arguments),
+        features_on=trainer.features_on,
         parameters=trainer.model.num_parameters(),
         trained_parameters=trainer.model.num_parameters(only_trainable=True),
         window=round(run.train.extractor.max_length / 100, 2),

@@ -69,6 +69,7 @@ class RunPlan:
         processes: number of processes.
         device: that the run computes on.
         precision: of its arithmetic.
+        features_on: where the features of training clips are computed, "cpu" or "gpu".
         parameters: of the model.
         trained_parameters: that are trained.
         window: seconds of the model's input.
@@ -100,6 +101,7 @@ class RunPlan:
     processes: int
     device: str
     precision: str
+    features_on: str
     parameters: int
     trained_parameters: int
     window: float
@@ -169,7 +171,8 @@ class RunPlan:
             f"input of {self.window:g} s"
         )
         processes = f", {self.processes} processes" if self.processes > 1 else ""
-        yield f"  precision: {self.precision} on {self.device}{processes}"
+        features = ", features on the GPU" if self.features_on == "gpu" else ""
+        yield f"  precision: {self.precision} on {self.device}{processes}{features}"
         yield f"  learning rate: {sparkline(self.learning_rates)}  {describe_rates(self.learning_rates)}"
         watched = " on validation" if extent.evaluations else ""
         yield f"  evaluations while training: {extent.evaluations}{watched}{self.stopping}"

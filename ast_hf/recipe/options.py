@@ -294,12 +294,16 @@ class FeatureOptions:
         std: standard deviation of these values, 1e-6..1,000; None measures it too.
         statistics_clips: number of clips of a stream to measure them on, from the start of its first pass;
             None measures nothing, since the whole stream would have to be read.
+        gpu: on a GPU, let it compute the features of stored clips, batch by batch, which takes the readers less time.
+            Readers compute them anyway for a stream, a teacher or `data.store`, and where the augmentation changes
+            spectrograms in other ways than by masks and `roll_frames`. Without effect on a CPU.
     """
 
     sampling_rate: int | None = validated_field(in_range(1_000, 384_000), default=None)
     mean: float | None = validated_field(in_range(-1e3, 1e3), default=None)
     std: float | None = validated_field(in_range(1e-6, 1e3), default=None)
     statistics_clips: int | None = validated_field(not_negative, default=None)
+    gpu: bool = True
 
 
 @strict_options("patchout")

@@ -62,6 +62,7 @@ _ATTRIBUTES = (
     "base_model",
     "data_check",
     "precision",
+    "features_on",
     "calibration",
     "origins",
     "local_paths",
@@ -137,6 +138,7 @@ class Report:
             a digest of each split's `content`; empty for a stream.
         kept: the evaluation whose weights were saved; None for the last weights.
         precision: of the arithmetic: `"float32"`, `"bf16"` or `"fp16"`.
+        features_on: where the features of training clips were computed, `"cpu"` or `"gpu"`.
         changes: options that differed when the run was resumed, in words.
         calibration: temperature and thresholds that the model keeps from before a resumption, see `kept_record`;
             None without.
@@ -185,6 +187,7 @@ class Report:
     own_code: dict[str, Any] = field(default_factory=dict)
     kept: KeptEvaluation | None = None
     precision: str = "float32"
+    features_on: str = "cpu"
     verdict: Verdict | None = None
 
     @property

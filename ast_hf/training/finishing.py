@@ -125,6 +125,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         own_code=run.own_code,
         kept=kept_evaluation(trainer, _validation_name(run)),
         precision=chosen_precision(trainer.args),
+        features_on=trainer.features_on,
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
     if is_main:

@@ -287,6 +287,7 @@ def _build_trainer(
         distillation=distillation,
         decided=decided,
         overwrite=overwrite,
+        features_on_gpu=recipe.features.gpu,
         watchdog_seconds=recipe.watchdog_seconds,
     )
 

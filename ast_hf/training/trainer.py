@@ -22,10 +22,11 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ProgressCallback
 
 from ..adapters.lora import ADAPTER_FOLDER, Adapter
+from ..device_features import is_batched
 from ..errors import AstHfError, AstHfWarning, did_you_mean, error, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.clips import ClipInputs
-from ..inputs.collation import Collator, collate
+from ..inputs.collation import BUCKET_FRAMES, Collator, collate
 from ..inputs.sampling import sampler_for
 from ..inputs.streams import Passes, StreamedClipInputs
 from ..inputs.waveform_transforms import without_folders
@@ -97,6 +98,8 @@ class ASTTrainer(SealedTrainer):
             them. Resuming with other options is an error (E306), or a warning (W406) if the checkpoint was
             named by the user.
         overwrite: let a fresh start replace a finished model or a README.md in the output folder.
+        features_on_gpu: on a GPU, let it compute the features of stored clips, batch by batch. Readers do so where
+            something besides masks and a roll changes spectrograms, for a teacher's clips, and for stored features.
         **kwargs: as for transformers' `Trainer`.
 
     Attributes: see `SealedTrainer`.
@@ -125,9 +128,11 @@ class ASTTrainer(SealedTrainer):
         distillation: Distillation | None = None,
         decided: dict[str, Any] | None = None,
         overwrite: bool = False,
+        features_on_gpu: bool = True,
         **kwargs: Any,
     ) -> None:
         self.average = average
+        self.features_on_gpu = features_on_gpu
         self.optimization = optimization or Optimization()
         self.sampling = sampling
         self.adapter = adapter
@@ -141,7 +146,8 @@ class ASTTrainer(SealedTrainer):
         if isinstance(self.processing_class, ASTFeatureExtractor):
             config = self.model.config
             classes = None if Task.of_config(config) == Task.REGRESSION else config.num_labels
-            self.data_collator = Collator(self.processing_class, config.patch_size, classes)
+            bucket = BUCKET_FRAMES if is_batched(self.args.device) else 1
+            self.data_collator = Collator(self.processing_class, config.patch_size, classes, bucket)
         self.best = self._build_best(stopping)
         self._check_sharding()
         if self.adapter is not None and self.model_init is not None:
@@ -182,7 +188,8 @@ class ASTTrainer(SealedTrainer):
         """Create accelerate's Accelerator as transformers does, with defaults for the models of this package.
 
         It does not compile them. Between processes, gradients are views of the buffers that are sent, and a backward
-        pass is not searched for unused parameters, of which there are none. Pinned batches are sent without waiting.
+        pass is not searched for unused parameters, of which there are none: without accumulation all passes have one
+        graph. Pinned batches are sent without waiting.
         """
         super().create_accelerator_and_postprocess()
         accelerator = self.accelerator
@@ -193,6 +200,8 @@ class ASTTrainer(SealedTrainer):
             accelerator.ddp_handler.gradient_as_bucket_view = True
             if self.args.ddp_find_unused_parameters is None:
                 accelerator.ddp_handler.find_unused_parameters = False
+            if self.args.ddp_static_graph is None:
+                accelerator.ddp_handler.static_graph = self.args.gradient_accumulation_steps == 1
 
     @property
     def _groups_by_length(self) -> bool:
@@ -246,6 +255,7 @@ class ASTTrainer(SealedTrainer):
 
         Each process reads its own part of a stream; accelerate would read all of it on the main process.
         """
+        self._leave_features(self.train_dataset)
         if not isinstance(self.train_dataset, StreamedClipInputs):
             stored = self._with_limit(super().get_train_dataloader(), self.train_dataset)
             if self.args.dataloader_persistent_workers:
@@ -283,13 +293,35 @@ class ASTTrainer(SealedTrainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """Return the batches to evaluate on; raise E108 for a stream of one process's part."""
         self._check_reader("eval_dataset", eval_dataset, 0, 1)
+        self._leave_features(self.eval_dataset if eval_dataset is None else eval_dataset)
         with self._workers_that_end():
             return self._with_limit(super().get_eval_dataloader(eval_dataset), eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> torch.utils.data.DataLoader:
         """Return the batches to predict on."""
+        self._leave_features(test_dataset)
         with self._workers_that_end():
             return self._with_limit(super().get_test_dataloader(test_dataset), test_dataset)
+
+    def _leave_features(self, inputs: Any) -> None:
+        """Let the loader of stored clips leave their features to the GPU, if there is one."""
+        if isinstance(inputs, ClipInputs) and isinstance(self.data_collator, Collator):
+            is_own = inputs.extractor is self.data_collator.extractor
+            inputs.leaves_features = self.features_on_gpu and is_own and is_batched(self.args.device)
+
+    @property
+    def features_on(self) -> str:
+        """Where the features of training clips are computed, "cpu" or "gpu"."""
+        self._leave_features(self.train_dataset)
+        inputs = self.train_dataset
+        on_gpu = (
+            isinstance(inputs, ClipInputs) and inputs.leaves_features and inputs.processor.can_leave_features
+        )
+        return "gpu" if on_gpu else "cpu"
+
+    def _with_features(self, batch: Any) -> Any:
+        """Return a batch on its device with the features that its loader left to it."""
+        return self.data_collator.with_features(batch) if isinstance(self.data_collator, Collator) else batch
 
     @contextmanager
     def _workers_that_end(self) -> Iterator[None]:
@@ -452,8 +484,9 @@ class ASTTrainer(SealedTrainer):
         self._losses.settle()
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the batches of a step, and store how many clips each has."""
+        """Return the batches of a step, with their features, and store how many clips each has."""
         batches, items = super().get_batch_samples(*args, **kwargs)
+        batches = [self._with_features(batch) for batch in batches]
         self._batch_sizes = [len(batch["row"]) for batch in batches if "row" in batch]
         return batches, items
 
@@ -477,6 +510,10 @@ class ASTTrainer(SealedTrainer):
         return f"the clips {numbers} ({', '.join(files)}{more})"
 
     # ---------------------------------------------------------------- evaluating
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Return loss, logits and labels of a batch, after computing the features that its loader left."""
+        return super().prediction_step(model, self._with_features(inputs), *args, **kwargs)
 
     def _evaluate_watched(self) -> None:
         """Evaluate `watched` and log its metrics; `evaluate` would pass them to early stopping."""

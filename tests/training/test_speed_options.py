@@ -215,6 +215,7 @@ def test_each_trained_parameter_has_a_gradient_so_that_ddp_need_not_search(
     trainer = prepare(recipe(clips, {**FIXED, **OPTIONS[option]}), tmp_path).trainer
     handler = trainer.accelerator.ddp_handler
     assert (handler.find_unused_parameters, handler.gradient_as_bucket_view) == (False, True)
+    assert handler.static_graph
     trainer.model.train()
     trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader()))).backward()
     trained = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
@@ -225,6 +226,12 @@ def test_each_trained_parameter_has_a_gradient_so_that_ddp_need_not_search(
 def test_a_recipe_may_search_for_unused_parameters(clips: Path, tmp_path: Path) -> None:
     plan = recipe(clips, FIXED, ddp_find_unused_parameters=True)
     assert prepare(plan, tmp_path).trainer.accelerator.ddp_handler.find_unused_parameters
+
+
+def test_a_graph_is_not_static_with_accumulation_or_if_a_recipe_says_so(clips: Path, tmp_path: Path) -> None:
+    for number, options in enumerate(({"gradient_accumulation_steps": 2}, {"ddp_static_graph": False})):
+        trainer = prepare(recipe(clips, FIXED, **options), tmp_path / str(number)).trainer
+        assert not trainer.accelerator.ddp_handler.static_graph
 
 
 @pytest.mark.parametrize("pinned", [False, True])
