@@ -1,5 +1,5 @@
 # make demo | test | check | fix | bench | bench-training-speed | bench-training-step | bench-transfer | bench-learning |
-#      bench-first-hour | bench-inference | bench-birdsong | bench-timelines | bench-long-audio | cards | reference |
+#      bench-first-hour | bench-inference | bench-gpu | bench-birdsong | bench-timelines | bench-long-audio | cards | reference |
 #      test-augment | test-timelines | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
 #      test-gpu | test-reliability | reliability | test-long | test-slow
 # The first target that runs makes the environment, .venv.
@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-inference bench-training-speed bench-training-step bench-transfer bench-learning bench-first-hour bench-birdsong bench-timelines bench-long-audio cards reference lint test-augment test-timelines \
+.PHONY: demo test check fix bench bench-inference bench-training-speed bench-training-step bench-gpu bench-transfer bench-learning bench-first-hour bench-birdsong bench-timelines bench-long-audio cards reference lint test-augment test-timelines \
 	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-reliability reliability test-long test-slow
 .DEFAULT_GOAL := test
 
@@ -53,6 +53,11 @@ bench-inference: $(STAMP)
 # Ten minutes on one core; with GPU=1 two minutes on a GPU instead. `make bench` shows the stored results.
 bench-training-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.training_speed$(if $(GPU),_gpu)
+
+# Eight minutes on one GPU: training, inference, features, attention, whole programs. `make bench` shows the stored
+# results.
+bench-gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu
 
 # Four minutes on one core, against stock transformers. QUICK=1 takes two and stores nothing.
 bench-training-step: $(STAMP)

@@ -12,6 +12,7 @@ from . import (
     birdsong_page,
     features,
     first_hour_page,
+    gpu,
     inference_speed_page,
     learning_page,
     long_audio,
@@ -56,6 +57,7 @@ def main() -> None:
         training_step,
         training_speed,
         training_speed_gpu,
+        gpu,
     )
     sections = "".join(part.section() for part in parts)
     rows = [features.row(), features.threads_row(), stored_features.row(), stored_features.row("float16")]
