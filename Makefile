@@ -41,21 +41,25 @@ fix: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# 20 minutes on one core, of a machine that does nothing else: speed on a CPU, side by side with transformers. PEERS=1 first
+# installs OpenVINO and onnxruntime; CHECKPOINT=folder CLIPS=table adds the agreement of a trained checkpoint. QUICK=1
+# takes five minutes and stores nothing; STORED=1 only writes the page of all stored results.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.report
+	$(if $(PEERS),$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]")
+	$(BIN)/python -m benchmarks.$(if $(STORED),report,speed $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT) --clips $(CLIPS)) $(if $(QUICK),--quick))
 
 # Eight minutes on one core. PEERS=1 first installs OpenVINO and onnxruntime; CHECKPOINT=folder CLIPS=table adds a trained
-# checkpoint; QUICK=1 takes three minutes. `make bench` shows the stored results.
+# checkpoint; QUICK=1 takes three minutes. `make bench STORED=1` shows the stored results.
 bench-inference: $(STAMP)
 	$(if $(PEERS),$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]")
 	$(BIN)/python -m benchmarks.inference_speed $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT) --clips $(CLIPS)) $(if $(QUICK),--quick)
 
-# Ten minutes on one core; with GPU=1 two minutes on a GPU instead. `make bench` shows the stored results.
+# Ten minutes on one core; with GPU=1 two minutes on a GPU instead. `make bench STORED=1` shows the stored results.
 bench-training-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.training_speed$(if $(GPU),_gpu)
 
-# Eight minutes on one GPU: training, inference, features, attention, whole programs. `make bench` shows the stored
-# results.
+# Eight minutes on one GPU: training, inference, features, attention, whole programs. `make bench STORED=1` shows the
+# stored results.
 bench-gpu: $(STAMP)
 	$(BIN)/python -m benchmarks.gpu
 
@@ -64,7 +68,7 @@ bench-training-step: $(STAMP)
 	$(BIN)/python -m benchmarks.training_step $(if $(QUICK),--quick)
 
 # An hour on one core. Needs data: DATA=folder of ESC-10. VIT=weights replaces those of the Hub, CHOOSE=1 chooses the
-# learning rates. `make bench` shows the stored results.
+# learning rates. `make bench STORED=1` shows the stored results.
 bench-transfer: $(STAMP)
 	$(BIN)/python -m benchmarks.transfer --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose)
 
@@ -74,12 +78,12 @@ bench-learning: $(STAMP)
 	$(BIN)/python -m benchmarks.learning --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose) $(if $(CONTROL),--control) $(if $(QUICK),--quick)
 
 # An hour on two cores that do nothing else: DATA is the folder of the sets, VIT the image weights. QUICK=1 takes eight
-# minutes; RECIPES=1 also trains the shipped recipes. `make bench` shows the stored results.
+# minutes; RECIPES=1 also trains the shipped recipes. `make bench STORED=1` shows the stored results.
 bench-first-hour: $(STAMP)
 	$(BIN)/python -m benchmarks.first_hour --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(RECIPES),--recipes) $(if $(QUICK),--quick)
 
 # Ten minutes of one core for each seed. Needs data: DATA=folder of birdsong/. SEEDS="0" runs one, CONTROL=1 adds a
-# system. `make bench` shows the stored results.
+# system. `make bench STORED=1` shows the stored results.
 bench-birdsong: $(STAMP)
 	$(BIN)/python -m benchmarks.birdsong --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CONTROL),--control)
 

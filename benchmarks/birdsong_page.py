@@ -29,7 +29,7 @@ event and shortest gap from the validation recordings, found in the same way for
 "Always on" over all {all_recordings} recordings is {always_all} in segment F1.
 {costs}
 {control}
-Run `{command}`; `make bench` shows the stored results. Measured with torch {versions[torch]}, transformers
+Run `{command}`; `make bench STORED=1` shows the stored results. Measured with torch {versions[torch]}, transformers
 {versions[transformers]} and scikit-learn {versions[scikit-learn]}.
 """
 

@@ -1,5 +1,8 @@
 """Speed of feature extraction compared with transformers' own extractor.
 
+    python -m benchmarks.features            # half a minute
+    python -m benchmarks.features --quick    # fewer turns; stores nothing
+
 Both compute the same (1, 1024, 128) features of the same 10 s clip in one process, with one thread for torch and for
 numpy's BLAS. They alternate after a few clips each, which limits the effect of other load on the machine. The
 ratio of CPU times is computed for each pair of turns; the median is reported, and the largest difference of the
@@ -8,16 +11,25 @@ outputs, which shows that both did the same work.
 
 from __future__ import annotations
 
+import argparse
 import io
+import json
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
+
+from .machine import machine
+
+RESULTS = Path(__file__).parent / "results" / "features.json"
 
 #: Sampling rate in Hz.
 RATE = 16_000
@@ -31,14 +43,32 @@ CLIPS = 8
 BATCH = 64
 #: Timed pairs of batches.
 BATCH_PAIRS = 9
+#: Timed pairs of turns, and of batches, of a quick run.
+QUICK_PAIRS = 5
 
 
-def measure() -> dict[str, float]:
+def measure_all(*, quick: bool = False) -> dict[str, Any]:
+    """Return all measurements of this machine."""
+    pairs = QUICK_PAIRS if quick else PAIRS
+    return {
+        "command": "python -m benchmarks.features",
+        "machine": machine(),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "pairs": pairs,
+        "features": measure(pairs),
+        "flac": measure_flac(pairs),
+        "threads": measure_threads(pairs=QUICK_PAIRS if quick else BATCH_PAIRS),
+    }
+
+
+def measure(pairs: int = PAIRS) -> dict[str, float]:
     """Measure features of samples."""
-    return compare(lambda extractor: partial(extractor, sampling_rate=RATE, return_tensors="np"), clip())
+    return compare(
+        lambda extractor: partial(extractor, sampling_rate=RATE, return_tensors="np"), clip(), pairs
+    )
 
 
-def measure_flac() -> dict[str, float]:
+def measure_flac(pairs: int = PAIRS) -> dict[str, float]:
     """Measure the way from the bytes of a FLAC file to features; stock reads them with soundfile."""
     import soundfile
 
@@ -52,7 +82,7 @@ def measure_flac() -> dict[str, float]:
             return lambda data: extractor(load_audio(data, RATE), RATE, return_tensors="np")
         return lambda data: extractor(soundfile.read(io.BytesIO(data))[0], RATE, return_tensors="np")
 
-    return compare(reading, content.getvalue())
+    return compare(reading, content.getvalue(), pairs)
 
 
 def clip() -> np.ndarray:
@@ -60,12 +90,13 @@ def clip() -> np.ndarray:
     return np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
 
 
-def compare(use: Callable[[Callable], Callable], given: object) -> dict[str, float]:
+def compare(use: Callable[[Callable], Callable], given: object, pairs: int) -> dict[str, float]:
     """Return the median ratio of CPU times, its quartiles, and the largest and mean difference of the two outputs.
 
     Args:
         use: turns an extractor into a function of `given` that returns its features.
         given: samples or the bytes of a file.
+        pairs: pairs of turns that are timed.
     """
     from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
 
@@ -77,7 +108,7 @@ def compare(use: Callable[[Callable], Callable], given: object) -> dict[str, flo
         stock = use(StockExtractor())
         ours = use(ASTFeatureExtractor())
         difference = np.abs(stock(given)["input_values"] - ours(given)["input_values"])
-        ratios = interleave(partial(stock, given), partial(ours, given))
+        ratios = interleave(partial(stock, given), partial(ours, given), pairs=pairs)
     low, middle, high = statistics.quantiles(ratios, n=4)
     return {
         "ratio": middle,
@@ -119,7 +150,7 @@ def cpu_seconds(run: Callable[[], object], turn: int) -> float:
     return time.process_time() - start
 
 
-def measure_threads(threads: int = 2) -> dict[str, float]:
+def measure_threads(threads: int = 2, *, pairs: int = BATCH_PAIRS) -> dict[str, float]:
     """Return the median ratio of times of a batch on one thread and on several, its quartiles, and the difference.
 
     Times are those of the clock. They mean something only on a machine with so many idle processors.
@@ -131,7 +162,7 @@ def measure_threads(threads: int = 2) -> dict[str, float]:
     ratios = []
     difference = 0.0
     before = torch.get_num_threads()
-    for _ in range(WARM_UP + BATCH_PAIRS):
+    for _ in range(WARM_UP + pairs):
         seconds = []
         results = []
         for count in (1, threads):
@@ -146,24 +177,18 @@ def measure_threads(threads: int = 2) -> dict[str, float]:
     return {"ratio": middle, "low": low, "high": high, "max": difference}
 
 
-def threads_row() -> str:
-    """Return the ratio of one thread and two as a row of a Markdown table."""
-    measured = measure_threads()
-    return (
-        f"| features of a batch of {BATCH}, two threads | ours, one thread | {measured['ratio']:.2f}x "
-        f"({measured['low']:.2f}-{measured['high']:.2f}) | max {measured['max']:.1e} |"
-    )
+def main() -> None:
+    """Measure and store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--store", type=Path, help="file of the results")
+    options = parser.parse_args()
+    found = measure_all(quick=options.quick)
+    place = options.store or (None if options.quick else RESULTS)
+    if place is not None:
+        place.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=2))
 
 
-def row() -> str:
-    """Return the result as rows of a Markdown table."""
-    stock = "transformers' ASTFeatureExtractor (numpy path)"
-    rows = []
-    for name, against, measured in (
-        ("features of a 10 s clip", stock, measure()),
-        ("the bytes of a FLAC file of 10 s to features", f"soundfile and {stock}", measure_flac()),
-    ):
-        spread = f"({measured['low']:.1f}-{measured['high']:.1f})"
-        gaps = f"max {measured['max']:.1e}, mean {measured['mean']:.1e}"
-        rows.append(f"| {name} | {against} | {measured['ratio']:.1f}x {spread} | {gaps} |")
-    return "\n".join(rows)
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,7 @@ First lines of the verdicts:
 
 {verdicts}
 
-Run `{command}`; `make bench` shows the stored results. Measured on {machine}, with torch {versions[torch]},
+Run `{command}`; `make bench STORED=1` shows the stored results. Measured on {machine}, with torch {versions[torch]},
 transformers {versions[transformers]} and scikit-learn {versions[scikit-learn]}.
 """
 

@@ -43,7 +43,7 @@ time; AST-base in float32 {base_rate:.1f} times.
 **Start**, CPU time of a fresh process: `import ast_hf` takes {imported:.2f} times that of `import torch`, as it loads
 torch when a class is first used; `ast-hf --help` takes {helped:.2f} s.
 {trained}
-Run `{command}`; `make bench` shows the stored results. Measured on {machine}, with torch {versions[torch]} and
+Run `{command}`; `make bench STORED=1` shows the stored results. Measured on {machine}, with torch {versions[torch]} and
 transformers {versions[transformers]}.
 """
 

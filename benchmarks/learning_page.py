@@ -92,7 +92,7 @@ on 1,800 spoken words within the spread of the seeds (e); from random weights it
 ![accuracy over CPU seconds](results/learning.png)
 
 Run `make bench-learning DATA=... VIT=... CHOOSE=1`, then the same without `CHOOSE`; `CONTROL=1` adds (a) with 64 mel
-bins; `QUICK=1` runs one seed for a few epochs; `make bench` shows the stored results. The stored command was
+bins; `QUICK=1` runs one seed for a few epochs; `make bench STORED=1` shows the stored results. The stored command was
 `{command}`: {runs[finished]} of its {runs[planned]} runs had
 finished, with torch {versions[torch]} and transformers {versions[transformers]}.{later}
 """

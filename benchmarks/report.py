@@ -1,22 +1,20 @@
-"""`make bench`: run the short benchmark, add the stored results of the long ones, and write RESULTS.md."""
+"""RESULTS.md: the stored results of every benchmark.
+
+python -m benchmarks.report
+"""
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
-
-import torch
-import transformers
 
 from . import (
     birdsong_page,
-    features,
     first_hour_page,
     gpu,
     inference_speed_page,
     learning_page,
     long_audio,
-    stored_features,
+    speed_page,
     timelines_page,
     training_speed,
     training_speed_gpu,
@@ -28,42 +26,34 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench`. Each row of the first table compares two sides in one process, alternating, with one thread,
-on the same input. The ratio is the median of the pairs, with the quartiles in brackets. Only ratios can be compared
-between machines.
-
-{machine}
-
-| what | against | ours is faster by | difference of outputs (normalised units) |
-|---|---|---|---|
-{rows}
+`make bench` measures the first table and the two sections after it, and writes this page. The other sections are the
+stored results of the commands that they name; `make bench STORED=1` only writes the page.
 {sections}"""
+PARTS = (
+    speed_page,
+    inference_speed_page,
+    training_step,
+    first_hour_page,
+    transfer,
+    learning_page,
+    birdsong_page,
+    timelines_page,
+    long_audio,
+    training_speed,
+    training_speed_gpu,
+    gpu,
+)
+
+
+def page() -> str:
+    """Return the page."""
+    return _HEAD.format(sections="".join(part.section() for part in PARTS))
 
 
 def main() -> None:
     """Write the page and print it."""
-    machine = (
-        f"Measured with torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"Python {platform.python_version()} on {platform.machine()}."
-    )
-    parts = (
-        inference_speed_page,
-        first_hour_page,
-        transfer,
-        learning_page,
-        birdsong_page,
-        timelines_page,
-        long_audio,
-        training_step,
-        training_speed,
-        training_speed_gpu,
-        gpu,
-    )
-    sections = "".join(part.section() for part in parts)
-    rows = [features.row(), features.threads_row(), stored_features.row(), stored_features.row("float16")]
-    page = _HEAD.format(machine=machine, rows="\n".join(rows), sections=sections)
-    RESULTS.write_text(page, encoding="utf-8")
-    print(RESULTS.read_text(encoding="utf-8"))
+    RESULTS.write_text(page(), encoding="utf-8")
+    print(page())
 
 
 if __name__ == "__main__":

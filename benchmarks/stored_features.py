@@ -1,5 +1,8 @@
 """Features of a data set written to disk and read back, compared with the stock extractor in `datasets.map`.
 
+    python -m benchmarks.stored_features            # one minute
+    python -m benchmarks.stored_features --quick    # fewer turns; stores nothing
+
 Both start from the same 10 s WAV files (16 bits, 16 kHz), and end with (1024, 128) float32 features:
 
 - stock: transformers' ASTFeatureExtractor called on each clip in `Dataset.map`, whose results are list columns in an
@@ -14,9 +17,12 @@ quartiles. The time in which the system brings dirty pages to the disk is not CP
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import tempfile
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +32,16 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from .features import interleave
+from .machine import machine
 
+RESULTS = Path(__file__).parent / "results" / "stored_features.json"
 #: Clips of the data set.
 CLIPS = 32
 #: Timed pairs of turns of writing and of reading, after one that is not timed.
 WRITES = 7
 READS = 11
+#: The same of a quick run.
+QUICK_TURNS = 2
 #: Passes over the data in a turn of reading.
 PASSES = 2
 
@@ -39,7 +49,19 @@ SECONDS = 10
 RATE = 16_000
 
 
-def measure(dtype: str = "float32") -> dict[str, float]:
+def measure_all(*, quick: bool = False) -> dict[str, Any]:
+    """Return all measurements of this machine."""
+    kinds = ("float32",) if quick else ("float32", "float16")
+    return {
+        "command": "python -m benchmarks.stored_features",
+        "machine": machine(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "datasets")},
+        "clips": CLIPS,
+        **{dtype: measure(dtype, quick=quick) for dtype in kinds},
+    }
+
+
+def measure(dtype: str = "float32", *, quick: bool = False) -> dict[str, float]:
     """Return median ratios of writing and reading with their quartiles, bytes of a clip, and the largest difference."""
     from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
 
@@ -53,8 +75,9 @@ def measure(dtype: str = "float32") -> dict[str, float]:
         root = Path(folder)
         write_clips(root / "clips")
         sides = _Sides(root, StockExtractor(), dtype)
-        writes = interleave(sides.write_stock, sides.write_own, pairs=WRITES, warm_up=1, turn=1)
-        reads = interleave(sides.read_stock, sides.read_own, pairs=READS, warm_up=1, turn=1)
+        turns = (QUICK_TURNS, QUICK_TURNS) if quick else (WRITES, READS)
+        writes = interleave(sides.write_stock, sides.write_own, pairs=turns[0], warm_up=1, turn=1)
+        reads = interleave(sides.read_stock, sides.read_own, pairs=turns[1], warm_up=1, turn=1)
         return {
             **_summary("write", writes),
             **_summary("read", reads),
@@ -146,17 +169,18 @@ def _summary(name: str, ratios: list[float]) -> dict[str, float]:
     return {name: middle, f"{name}_low": low, f"{name}_high": high}
 
 
-def row(dtype: str = "float32") -> str:
-    """Return the result as a row of a Markdown table."""
-    found = measure(dtype)
-    return (
-        f"| 10 s clips to stored features ({dtype}, {found['bytes'] / 1000:.0f} kB a clip) and back | stock extractor "
-        f"in datasets.map, list columns ({found['stock_bytes'] / 1000:.0f} kB) | "
-        f"write {found['write']:.1f}x ({found['write_low']:.1f}-{found['write_high']:.1f}), "
-        f"read {found['read']:.0f}x ({found['read_low']:.0f}-{found['read_high']:.0f}) | max {found['max']:.1e} |"
-    )
+def main() -> None:
+    """Measure and store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--store", type=Path, help="file of the results")
+    options = parser.parse_args()
+    found = measure_all(quick=options.quick)
+    place = options.store or (None if options.quick else RESULTS)
+    if place is not None:
+        place.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
-    for kind in ("float32", "float16"):
-        print(row(kind))
+    main()

@@ -250,6 +250,7 @@ def main() -> None:
     """Measure and store, or print the memory of one side in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--store", type=Path, help="file of the results")
     parser.add_argument("--memory", choices=SIDES)
     parser.add_argument("--batch", type=int, default=BATCH)
     options = parser.parse_args()
@@ -257,8 +258,9 @@ def main() -> None:
         print(megabytes(options.memory, options.batch))
         return
     stored = measure(QUICK_ROUNDS, QUICK_BATCH) if options.quick else measure(ROUNDS, options.batch)
-    if not options.quick:
-        RESULTS.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+    place = options.store or (None if options.quick else RESULTS)
+    if place is not None:
+        place.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     print(section(stored))
 
 

@@ -256,9 +256,8 @@ Learning rates tried, {choice_epochs} epochs each, with their accuracy on fold 2
 |---|---|
 {tried}
 
-Run `make bench-transfer DATA=... VIT=... CHOOSE=1`, then the same without `CHOOSE`; `make bench` shows the stored
-results. The stored run was `{command}`,
-with torch {versions[torch]} and transformers {versions[transformers]}.
+Run `make bench-transfer DATA=... VIT=... CHOOSE=1`, then the same without `CHOOSE`; `make bench STORED=1` shows the
+stored results. The stored run was `{command}`, with torch {versions[torch]} and transformers {versions[transformers]}.
 """
 
 

@@ -12,7 +12,7 @@ import torch
 from conftest import TINY, largest_gap, randomise
 from transformers import pipeline
 
-from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, padded_attention
 from ast_hf.patchout import Patchout
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
@@ -75,8 +75,28 @@ def test_half_precision_stays_close(dtype: torch.dtype) -> None:
     assert largest_gap(logits.cpu(), expected) <= 0.05 * expected.abs().max()
 
 
-def test_gradients_with_patchout() -> None:
-    """Dropped patches are drawn on the CPU, so both devices drop the same."""
+@pytest.mark.skipif(padded_attention.varlen_attn is None, reason="this torch has no attention on segments")
+@pytest.mark.parametrize("head", [8, 64], ids=["heads of 8", "heads of 64"])
+def test_segments_give_the_gradients_of_a_mask(head: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = model(hidden_size=2 * head, num_attention_heads=2).cuda().train()
+    arguments = {"input_values": spectrograms().cuda(), "attention_mask": MASK.cuda()}
+    results = []
+    for is_able in (padded_attention.is_able, lambda *_: False):
+        monkeypatch.setattr(padded_attention, "is_able", is_able)
+        ours.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16):
+            assert padded_attention.is_able(ours.base_model.layernorm.weight, head) == (len(results) == 0)
+            logits = ours(**arguments).logits
+        logits.float().square().sum().backward()
+        results.append([logits.detach().float(), *(value.grad for value in ours.parameters())])
+    for one, other in zip(*results, strict=True):
+        assert largest_gap(one, other) <= 0.05 * max(1.0, float(other.abs().max()))
+
+
+def test_gradients_with_patchout(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = Patchout.kept_tokens
+    # Each device has a generator of its own; here both use the CPU's.
+    monkeypatch.setattr(Patchout, "kept_tokens", lambda own, grid, device: draw(own, grid).to(device))
     gradients = []
     for device in ("cpu", "cuda"):
         ours = model().to(device).train()

@@ -35,6 +35,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "patchout": ({"patchout": {"time": 2, "unstructured": 2}}, {"bf16": True}),
     "grouped": ({}, {"bf16": True, "train_sampling_strategy": "group_by_length"}),
     "readers": ({}, {"dataloader_num_workers": 2}),
+    "features of readers": ({"features": {"gpu": False}}, {}),
 }
 
 
@@ -49,6 +50,7 @@ def test_training_on_a_gpu_learns(way: str, clips: Path, tmp_path: Path) -> None
     assert report.results["test"]["accuracy"] >= 0.85
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert torch.cuda.get_device_name() in json.dumps(results)
+    assert results["features_on"] == ("cpu" if way in ("augmented", "features of readers") else "gpu")
     weights = load_file(tmp_path / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float32}
     assert all(torch.isfinite(value).all() for value in weights.values())

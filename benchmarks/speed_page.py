@@ -1,0 +1,171 @@
+"""Table of every target of speed on a CPU, from the results that the parts of `benchmarks.speed` stored."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .transfer import line
+
+_RESULTS = Path(__file__).parent / "results"
+#: Results in the order in which they are measured.
+PARTS = [
+    _RESULTS / f"{name}.json" for name in ("features", "stored_features", "training_step", "inference_speed")
+]
+
+_STOCK = "transformers sdpa float32"
+
+
+class Row(NamedTuple):
+    """Row of the table: what is compared with what, and how much faster or smaller it has to be."""
+
+    what: str
+    against: str
+    measured: str
+    target: str
+    note: str
+
+
+def section(folder: Path = _RESULTS) -> str:
+    """Return the table with its head as a section of RESULTS.md; empty without results."""
+    parts = _read(folder)
+    machines = sorted({part["machine"] for part in parts.values()})
+    if len(parts) < len(PARTS):
+        return ""
+    versions = parts["inference_speed"]["versions"]
+    return (
+        "\n## Speed on a CPU, side by side\n\n"
+        "One thread, CPU time, medians of turns that alternate in one process, except where two threads are named. "
+        "What misses its\ntarget is in bold. Only ratios can be compared between machines.\n\n"
+        f"{table(folder)}\n\n"
+        f"Measured on {' and '.join(machines)}, with torch {versions['torch']} and transformers "
+        f"{versions['transformers']}, by `make bench PEERS=1\nCHECKPOINT=... CLIPS=...`.\n"
+    )
+
+
+def table(folder: Path = _RESULTS) -> str:
+    """Return the table of what was measured."""
+    parts = _read(folder)
+    rows = [row for name, part in parts.items() for row in _ROWS[name](part)]
+    head = [
+        "| what | against | measured | target | difference of outputs, peers |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *(line(list(row)) for row in rows)])
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    places = [folder / part.name for part in PARTS]
+    return {place.stem: json.loads(place.read_text(encoding="utf-8")) for place in places if place.exists()}
+
+
+def _faster(ratio: float, least: float, digits: int = 2) -> tuple[str, str]:
+    """Return a ratio and its target as text; bold if it is missed."""
+    text = f"{ratio:.{digits}f}x"
+    return text if ratio >= least else f"**{text}**", f"at least {least:g}x"
+
+
+def _smaller(value: float, most: float, unit: str = "x") -> tuple[str, str]:
+    text = f"{value:.2f}{unit}"
+    return text if value <= most else f"**{text}**", f"at most {most:g}{unit}"
+
+
+def _features(part: dict[str, Any]) -> Iterator[Row]:
+    stock = "transformers' extractor, numpy path"
+    for name, what, against, least in (
+        ("features", "features, clip of 10 s", stock, 12.0),
+        ("flac", "bytes of a FLAC file of 10 s to features", f"soundfile and {stock}", 5.5),
+        ("threads", "features of a batch of 64 on two threads", "ours on one thread", 1.8),
+    ):
+        found = part[name]
+        mean = f", mean {found['mean']:.1e}" if "mean" in found else ""
+        digits = 2 if name == "threads" else 1
+        yield Row(what, against, *_faster(found["ratio"], least, digits), f"max {found['max']:.1e}{mean}")
+
+
+def _stored_features(part: dict[str, Any]) -> Iterator[Row]:
+    against = "transformers' extractor in `datasets.map`, list columns"
+    for dtype in ("float32", "float16"):
+        if dtype not in part:
+            continue
+        found = part[dtype]
+        note = f"max {found['max']:.1e}, {found['bytes'] / 1000:.0f} kB a clip ({found['stock_bytes'] / 1000:.0f})"
+        yield Row(f"features written to disk, {dtype}", against, *_faster(found["write"], 5.0), note)
+        yield Row(f"features read back, {dtype}", against, *_faster(found["read"], 50.0, 0), note)
+
+
+def _training_step(part: dict[str, Any]) -> Iterator[Row]:
+    stock = "transformers, sdpa, float32"
+    seconds = part["seconds"]
+    for name, what, least in (
+        ("bf16", "training step of AST-base, bf16", 1.8),
+        ("patchout", "with 50 % structured patchout, float32", 2.3),
+        ("patchout bf16", "with 50 % structured patchout, bf16", 3.4),
+        ("stride 16", "with 50 % structured patchout, bf16, strides of 16", 4.0),
+    ):
+        pairs = zip(seconds["stock"], seconds[name], strict=True)
+        ratio = statistics.median(before / after for before, after in pairs)
+        gap = part["differences"].get(name)
+        note = "other patches" if gap is None else f"max {gap:.1e} of logits"
+        yield Row(what, stock, *_faster(ratio, least), note)
+    share = part["megabytes"]["memory"] / part["megabytes"]["stock"]
+    what = f"peak memory of a training step, {part['batch']} clips, patchout, checkpointing"
+    yield Row(what, stock, *_smaller(share, 0.6), "-")
+
+
+def _inference_speed(part: dict[str, Any]) -> Iterator[Row]:
+    stock = "transformers, sdpa, float32"
+    seconds = part["base"]["seconds"]
+    has_avx512 = "AVX-512" in part["machine"]
+    least = {"float32": 1.25 if has_avx512 else 1.1, "bfloat16": 2.5, "int8": 3.0}
+    for precision, target in least.items():
+        ratio = seconds[_STOCK] / seconds[f"ast_hf {precision}"]
+        what = f"AST-base, clip of 10 s, {precision}"
+        yield Row(what, stock, *_faster(ratio, target), _gap_and_peers(part, precision))
+    yield from _lengths(part["lengths"]["seconds"])
+    rates = part["recordings"]["times_real_time"]
+    length = part["recordings"]["seconds"]
+    what = f"{length} s of audio to scores, the demo's model"
+    yield Row(what, "real time", *_faster(rates["demo"], 60.0, 0), "windows without overlap")
+    what = f"{length // 5} s of audio to scores, AST-base, float32"
+    least_rate = 3.5 if has_avx512 else 2.5
+    yield Row(what, "real time", *_faster(rates["AST-base"], least_rate), "windows without overlap")
+    start = part["start"]
+    share = start["import ast_hf"] / start["import torch"]
+    yield Row("`import ast_hf`", "`import torch`", *_smaller(share, 1.05), "torch is loaded when it is used")
+    yield Row("`ast-hf --help`", "-", *_smaller(start["ast-hf --help"], 0.3, " s"), "-")
+
+
+def _gap_and_peers(part: dict[str, Any], precision: str) -> str:
+    """Return the largest difference of logits, the agreement on a trained checkpoint, and the peers' speed."""
+    name = f"ast_hf {precision}"
+    notes = [f"max {part['base']['gaps'][name]:.1e} of logits"]
+    if "trained" in part:
+        share = part["trained"]["agreement"][name]
+        notes.append(f"same best label for {share:.1%} of {part['trained']['clips']} clips")
+    seconds = part["base"]["seconds"]
+    peers = [each for each in seconds if each.endswith(precision) and each.startswith(("OpenVINO", "onnx"))]
+    notes += [f"{peer.split()[0]} {seconds[_STOCK] / seconds[peer]:.2f}x" for peer in peers]
+    return "; ".join(notes)
+
+
+def _lengths(seconds: dict[str, float]) -> Iterator[Row]:
+    padded = seconds["transformers, padded"]
+    against = "transformers, padded to 10.24 s"
+    note = "for a checkpoint that was trained without padding"
+    one = padded / seconds["ast_hf float32, 100"]
+    yield Row("clip of 1 s, unpadded, float32", against, *_faster(one, 17.0, 1), note)
+    lengths = [name.rpartition(" ")[2] for name in seconds if name.startswith("ast_hf float32")]
+    mixed = padded * len(lengths) / sum(seconds[f"ast_hf float32, {length}"] for length in lengths)
+    yield Row("clips of 1, 2.5, 5 and 10 s, unpadded, float32", against, *_faster(mixed, 2.4), note)
+
+
+_ROWS = {
+    "features": _features,
+    "stored_features": _stored_features,
+    "training_step": _training_step,
+    "inference_speed": _inference_speed,
+}

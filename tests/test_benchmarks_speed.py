@@ -1,0 +1,78 @@
+"""The table of speed has a row for every target, marks what misses it, and is the stored page's."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from benchmarks import report, speed, speed_page
+
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "benchmarks" / "RESULTS.md"
+
+
+def copied(folder: Path, **changes: dict) -> Path:
+    """Return a folder with the stored results, some of whose values differ."""
+    for part in speed_page.PARTS:
+        values = json.loads(part.read_text(encoding="utf-8"))
+        for name, value in changes.get(part.stem, {}).items():
+            values[name] = {**values[name], **value} if isinstance(value, dict) else value
+        (folder / part.name).write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
+def row(folder: Path, what: str) -> list[str]:
+    (found,) = [line for line in speed_page.table(folder).splitlines() if line.startswith(f"| {what} |")]
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+def test_the_table_has_a_row_for_every_target(tmp_path: Path) -> None:
+    targets = [line.split("|")[4].strip() for line in speed_page.table().splitlines()[2:]]
+    assert targets == [
+        *("at least 12x", "at least 5.5x", "at least 1.8x"),
+        *("at least 5x", "at least 50x") * 2,
+        *("at least 1.8x", "at least 2.3x", "at least 3.4x", "at least 4x", "at most 0.6x"),
+        *("at least 1.25x", "at least 2.5x", "at least 3x", "at least 17x", "at least 2.4x"),
+        *("at least 60x", "at least 3.5x", "at most 1.05x", "at most 0.3 s"),
+    ]
+
+
+def test_what_misses_its_target_is_bold(tmp_path: Path) -> None:
+    folder = copied(
+        tmp_path,
+        features={"features": {"ratio": 11.99}, "threads": {"ratio": 1.8}},
+        training_step={"megabytes": {"stock": 1000.0, "memory": 700.0}},
+    )
+    assert row(folder, "features, clip of 10 s")[2] == "**12.0x**"
+    assert row(folder, "features of a batch of 64 on two threads")[2] == "1.80x"
+    name = "peak memory of a training step, 4 clips, patchout, checkpointing"
+    assert row(folder, name)[2:4] == ["**0.70x**", "at most 0.6x"]
+
+
+def test_targets_follow_the_processor_and_peers_stand_beside(tmp_path: Path) -> None:
+    folder = copied(tmp_path, inference_speed={"machine": "some CPU, AVX2, 2 cores"})
+    found = row(folder, "AST-base, clip of 10 s, float32")
+    assert found[3] == "at least 1.1x"
+    assert re.search(r"OpenVINO \d\.\d\dx; onnxruntime \d\.\d\dx$", found[4])
+    assert "same best label for" in found[4]
+
+
+def test_without_a_part_there_is_no_section(tmp_path: Path) -> None:
+    assert speed_page.section(tmp_path) == ""
+    shutil.copy(RESULTS / "features.json", tmp_path)
+    assert speed_page.section(tmp_path) == ""
+    assert speed_page.table(tmp_path).count("\n") == 4
+
+
+def test_the_page_is_that_of_the_stored_results() -> None:
+    assert PAGE.read_text(encoding="utf-8") == report.page()
+
+
+def test_a_part_that_fails_is_named_with_its_error() -> None:
+    with pytest.raises(SystemExit, match=r"(?s)unrecognized arguments: --slow.*benchmarks\.features failed"):
+        speed.measure("features", ["--slow"])
