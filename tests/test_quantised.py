@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -168,7 +170,21 @@ def test_the_classifier_is_left_out_by_path(libraries: Path, checkpoint: Path) -
         assert 0.0 < report["gap"] < 0.03
 
 
-# ---------------------------------------------------------------- training in fp8, emulated
+@pytest.mark.slow
+def test_the_example_of_the_document_runs(libraries: Path, checkpoint: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "quantise.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    shutil.copytree(checkpoint, tmp_path / "outputs" / "demo")
+    head = (
+        f"import os, sys\nos.chdir({str(tmp_path)!r})\nsys.path.append({str(libraries)!r})\nimport ast_hf\n"
+    )
+    head += 'ast_hf.ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained("outputs/demo")\n'
+    ending = "layers = classify.model.classifier.dense, model.base_model.encoder.layer[0].output.dense\n"
+    ending += "print(*(type(each.weight).__name__ for each in layers))"
+    assert run_fresh(f"{head}{block}\n{ending}").split()[-2:] == ["Parameter", "Int8Tensor"]
+
+
+# ---------------------------------------------------------------- training in fp8
 
 STEPS = """
 import copy, json, sys
