@@ -15,6 +15,7 @@ from . import (
     inference_speed_page,
     learning_page,
     long_audio,
+    quantisation,
     stored_features,
     timelines_page,
     training_speed,
@@ -47,6 +48,7 @@ def main() -> None:
     )
     parts = (
         inference_speed_page,
+        quantisation,
         first_hour_page,
         transfer,
         learning_page,
