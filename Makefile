@@ -1,5 +1,5 @@
 # make demo | test | check | fix | bench | bench-training-speed | bench-training-step | bench-transfer | bench-learning |
-#      bench-first-hour | bench-inference | bench-gpu | bench-birdsong | bench-timelines | bench-long-audio | cards | reference |
+#      bench-first-hour | bench-inference | bench-quantisation | bench-gpu | bench-birdsong | bench-timelines | bench-long-audio | cards | reference |
 #      test-augment | test-timelines | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
 #      test-gpu | test-reliability | reliability | test-long | test-slow
 # The first target that runs makes the environment, .venv.
@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-inference bench-training-speed bench-training-step bench-gpu bench-transfer bench-learning bench-first-hour bench-birdsong bench-timelines bench-long-audio cards reference lint test-augment test-timelines \
+.PHONY: demo test check fix bench bench-inference bench-quantisation bench-training-speed bench-training-step bench-gpu bench-transfer bench-learning bench-first-hour bench-birdsong bench-timelines bench-long-audio cards reference lint test-augment test-timelines \
 	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-reliability reliability test-long test-slow
 .DEFAULT_GOAL := test
 
@@ -53,6 +53,12 @@ bench: $(STAMP)
 bench-inference: $(STAMP)
 	$(if $(PEERS),$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]")
 	$(BIN)/python -m benchmarks.inference_speed $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT) --clips $(CLIPS)) $(if $(QUICK),--quick)
+
+# Five minutes on one core. Needs a trained checkpoint: CHECKPOINT=folder CLIPS=table. pip installs torchao into build/torchao,
+# because transformers and peft import it where it is installed. `make bench STORED=1` shows the stored results.
+bench-quantisation: $(STAMP)
+	test -d build/torchao || $(BIN)/python -m pip install --quiet --no-deps -c constraints.txt --target build/torchao torchao
+	PYTHONPATH=build/torchao $(BIN)/python -m benchmarks.quantisation --checkpoint $(CHECKPOINT) --clips $(CLIPS) $(if $(QUICK),--quick)
 
 # Ten minutes on one core; with GPU=1 two minutes on a GPU instead. `make bench STORED=1` shows the stored results.
 bench-training-speed: $(STAMP)

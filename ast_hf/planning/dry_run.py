@@ -16,7 +16,6 @@ from ..inputs.clip_checks import BadClip, remembered_checks
 from ..inputs.clips import ClipInputs
 from ..inputs.own_augmentation import SpectrogramFunction, WaveformFunction
 from ..recipe.arguments import weight_arguments
-from ..recipe.precision import chosen_precision
 from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT
 from ..task import Task
@@ -27,6 +26,7 @@ from ..training.checkpoints.run_options import check_options
 from ..training.checkpoints.sealing import checkpoints
 from ..training.cross_validation import PlannedFolds, plan_folds
 from ..training.disk_space import run_bytes
+from ..training.float8 import run_precision
 from ..training.own_code import Callback, own_code
 from ..training.preparing import Rehearsal, Run, rehearse
 from ..training.run_checks import check_hub_request
@@ -212,7 +212,7 @@ def _describe(
         accumulation=arguments.gradient_accumulation_steps,
         processes=arguments.world_size,
         device=str(arguments.device),
-        precision=chosen_precision(arguments),
+        precision=run_precision(arguments, trainer.model),
         features_on=trainer.features_on,
         parameters=trainer.model.num_parameters(),
         trained_parameters=trainer.model.num_parameters(only_trainable=True),

@@ -26,7 +26,7 @@ from .stopping_options import StoppingOptions
 LOSSES = ("task", "binary_cross_entropy")
 
 #: Valid values of `precision`.
-PRECISIONS = ("auto", "float32", "bf16", "fp16")
+PRECISIONS = ("auto", "float32", "bf16", "fp16", "fp8")
 
 #: Valid values of `data.check` and of `data.on_error`.
 CHECKS = ("headers", "full")
@@ -383,10 +383,12 @@ class RecipeOptions:
             common ones.
         loss: `"task"` for cross-entropy on single-label data and binary cross-entropy on multi-label data; or
             `"binary_cross_entropy"` for both, as the original trains Speech Commands.
-        precision: arithmetic of the run: `"float32"`, `"bf16"`, `"fp16"` (GPUs only), or `"auto"` for bf16 where
-            the GPU or the processor has instructions for it, else float32. Weights and files are float32 in any
-            case. A resumed run keeps what it began with. None for `training.bf16` and `training.fp16`; without
-            these and `training.tf32`, as `"auto"` on a GPU, and float32 on a CPU.
+        precision: arithmetic of the run: `"float32"`, `"bf16"`, `"fp16"` (GPUs only), `"fp8"` (GPUs of compute
+            capability 8.9 and above, with the extra `torchao`: bf16, with the products of the transformer blocks in
+            8 bits), or `"auto"` for bf16 where the GPU or the processor has instructions for it, else float32.
+            Weights and files are float32 in any case. A resumed run keeps what it began with. None for
+            `training.bf16` and `training.fp16`; without these and `training.tf32`, as `"auto"` on a GPU, and float32
+            on a CPU.
         averaging_decay: decay per step of the weight average that is evaluated and saved, in 1e-6..0.999999;
             None for the weights themselves.
         averaging_epochs: first and last epoch, counted from 1, of a plain mean of the weights after each

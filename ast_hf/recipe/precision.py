@@ -13,19 +13,23 @@ from ..errors import AstHfError, error
 
 #: Arguments of the two precisions that are not float32.
 HALF_PRECISIONS = ("bf16", "fp16")
+#: bf16, with the products of most linear layers in 8 bits, see `training.float8`.
+FLOAT8 = "fp8"
 
 
 def precision_values(precision: str | None, training: Mapping[str, Any]) -> dict[str, bool]:
     """Return `bf16` and `fp16` for a recipe's `precision`; empty for None, which leaves them to `training`.
 
     Args:
-        precision: `"auto"`, `"float32"`, `"bf16"`, `"fp16"` or None.
+        precision: `"auto"`, `"float32"`, `"bf16"`, `"fp16"`, `"fp8"` (bf16 for the arguments) or None.
         training: the section of a recipe; `use_cpu` counts.
     """
     if precision is None:
         return {}
     if precision == "auto":
         precision = machine_precision(use_cpu=bool(training.get("use_cpu")))
+    elif precision == FLOAT8:
+        precision = "bf16"
     return {name: name == precision for name in HALF_PRECISIONS}
 
 

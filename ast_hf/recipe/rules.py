@@ -11,7 +11,7 @@ from ..inputs.waveform_transforms import build_transforms
 from ..metrics import METRIC_NAMES
 from .arguments import check_metric, check_training
 from .options import RecipeOptions
-from .precision import check_precision
+from .precision import FLOAT8, check_precision
 
 #: Share of the training split that may be held out at most.
 MOST_HELD_OUT = 0.9
@@ -30,6 +30,7 @@ def check_rules(recipe: RecipeOptions, where: str) -> None:
     _check_stopping(recipe, where)
     _check_metrics(recipe, where)
     recipe.optimization.check(where)
+    _check_float8(recipe, where)
     _check_schedule(recipe, where)
     recipe.adapter.check(where)
     if recipe.adapter.rank:
@@ -58,6 +59,22 @@ def _check_store(recipe: RecipeOptions, where: str) -> None:
     if data.streaming:
         what = "keeps clips for the next epoch, and a stream has no clips to come back to"
         raise _invalid(where, "data.store", what, "leave out data.store or data.streaming")
+
+
+def _check_float8(recipe: RecipeOptions, where: str) -> None:
+    """Raise E307 for fp8 products of weights that are not trained, which would cost more than they save."""
+    if recipe.precision != FLOAT8:
+        return
+    frozen = {
+        "adapter.rank": bool(recipe.adapter.rank),
+        "optimization.frozen": recipe.optimization.frozen == "backbone",
+    }
+    for option, is_set in frozen.items():
+        if is_set:
+            what = (
+                f"is {FLOAT8!r}, which is for training all weights, and {option} freezes those of the blocks"
+            )
+            raise _invalid(where, "precision", what, f"use bf16, or leave out {option}")
 
 
 def _check_metrics(recipe: RecipeOptions, where: str) -> None:

@@ -37,6 +37,7 @@ from .checkpoints.folder_lock import FolderLock, ensure_lock
 from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
 from .finetuning import finetune
+from .float8 import check_float8
 from .output_files import RESULTS_FILE
 from .own_code import Callback, OwnCode, own_code
 from .preflight import Preflight
@@ -174,7 +175,7 @@ def plan_folds(
     """
     _check_request(recipe, folds, resume)
     # its errors, before the data are read to find the folds
-    build_arguments(recipe.training, root, precision=recipe.precision)
+    check_float8(recipe.precision, build_arguments(recipe.training, root, precision=recipe.precision))
     _check_folder(root, resume)
     recipe, names, origin = _name_folds(recipe, folds)
     recipe = _without_stopping(recipe)

@@ -9,7 +9,6 @@ from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_answers, baseline_metric, most_frequent_class
 from ..inputs.streams import StreamedClipInputs
 from ..recipe.arguments import weight_arguments
-from ..recipe.precision import chosen_precision
 from ..reports.emissions import read_emissions
 from ..reports.epoch_metrics import VALIDATION_PREFIX, WATCHED_PREFIX
 from ..reports.run_results import Report, SplitResults
@@ -19,6 +18,7 @@ from ..writing_failures import explained
 from .building import (
     Inputs,
 )
+from .float8 import run_precision
 from .judging import judge_run
 from .output_files import save_weights, write_outputs
 from .preparing import Run
@@ -124,7 +124,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         local_paths=local_paths(run.recipe),
         own_code=run.own_code,
         kept=kept_evaluation(trainer, _validation_name(run)),
-        precision=chosen_precision(trainer.args),
+        precision=run_precision(trainer.args, trainer.model),
         features_on=trainer.features_on,
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file

@@ -22,6 +22,7 @@ from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
 from ..processes import is_main_process
 from ..recipe.arguments import build_arguments, weight_arguments
+from ..recipe.precision import FLOAT8
 from ..recipe.recipe import Recipe
 from ..recipe.rules import groups_by_length
 from .averaging import build_average
@@ -41,6 +42,7 @@ from .checkpoints.resuming import kept_precision
 from .checkpoints.run_options import collect_options, plain_options
 from .disk_space import check_output
 from .distillation import Distillation, build_distillation
+from .float8 import check_float8, use_float8
 from .own_code import Callback, OwnCode, check_early_stopping, check_workers, own_code
 from .preflight import Preflight
 from .prepared_file import PreparedFile, WhenTrainingStarts
@@ -233,6 +235,7 @@ def _prepare_parts(
         preflight.sounds,
         teacher=None if distillation is None else distillation.digest(),
         own_code=own.names,
+        is_float8=precision == FLOAT8,
     )
     if rehearsal is not None:
         extractor.mean, extractor.std = recipe.features.mean or 0.0, recipe.features.std or 1.0
@@ -247,6 +250,7 @@ def _prepare_parts(
         distillation=distillation,
         decided=decided,
         overwrite=overwrite,
+        is_float8=precision == FLOAT8,
     )
     trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
     for callback in own.callbacks:
@@ -264,12 +268,15 @@ def _build_trainer(
     distillation: Distillation | None,
     decided: dict[str, Any],
     overwrite: bool,
+    is_float8: bool,
 ) -> ASTTrainer:
     """Return the Trainer of a run, with a new model."""
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
     )
     model.config.timeline = trained_rules(recipe.data)
+    if is_float8:
+        use_float8(model)
     return ASTTrainer(
         model=model,
         args=arguments,
@@ -307,6 +314,7 @@ def _build_arguments(
         precision=precision,
         **{name: value for name, value in hub.items() if value},
     )
+    check_float8(precision, arguments)
     check_publishing(recipe, arguments, output_dir)
     if rehearsal is not None:
         arguments.push_to_hub = False  # a Trainer that publishes asks the Hub when it is made

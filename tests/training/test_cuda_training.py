@@ -62,6 +62,26 @@ def test_training_on_a_gpu_learns(way: str, clips: Path, tmp_path: Path) -> None
     assert accuracy[0] == accuracy[1] == pytest.approx(report.results["test"]["accuracy"])
 
 
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 9), reason="needs fp8 products"
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_fp8_learns_and_resumes(compiled: bool, clips: Path, tmp_path: Path) -> None:
+    """Batches of 8 clips with 21 patches, and those of an evaluation, are no multiples of 16 tokens."""
+    pytest.importorskip("torchao")
+    options = {"precision": "fp8", "model": {"config": {**TINY, "hidden_size": 48, "num_hidden_layers": 3}}}
+    plan = on_gpu(clips, options, torch_compile=compiled)
+    run = prepare(plan, tmp_path)
+    run.trainer.add_callback(Stop(epoch=4))
+    run.trainer.train()
+    del run
+    report = finetune(plan, tmp_path, resume_from_checkpoint="auto")
+    assert report.precision == "fp8"
+    assert report.results["test"]["accuracy"] >= 0.85
+    weights = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
 @pytest.mark.parametrize(
     "precision", [{"bf16": False}, {"bf16": True}, {"fp16": True}], ids=["float32", "bf16", "fp16"]
 )

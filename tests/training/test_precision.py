@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from ast_hf.errors import AstConfigError
 from ast_hf.evaluation.prediction import predict_logits
 from ast_hf.recipe.precision import default_precision, machine_precision, precision_values
-from ast_hf.training import Recipe, finetune, load_audio_dataset, prepare
+from ast_hf.training import Recipe, finetune, float8, load_audio_dataset, prepare
 
 from .runs import Stop, recipe
 
@@ -39,6 +40,7 @@ def processor(monkeypatch: pytest.MonkeyPatch, *, has_bfloat16: bool) -> None:
         ("float32", {"bf16": False, "fp16": False}),
         ("bf16", {"bf16": True, "fp16": False}),
         ("fp16", {"bf16": False, "fp16": True}),
+        ("fp8", {"bf16": True, "fp16": False}),
     ],
 )
 def test_precision_is_two_arguments(precision: str | None, values: dict[str, bool]) -> None:
@@ -140,6 +142,44 @@ def test_a_resumed_run_keeps_what_auto_chose(
     assert results["precision"] == "bf16"
     assert results["settings"]["bf16"] is True
     assert report.changes == []
+
+
+# ---------------------------------------------------------------- fp8, without torchao; with it: test_quantised.py
+
+
+def test_fp8_on_a_processor_is_an_error_before_the_clips_are_read(tmp_path: Path) -> None:
+    with pytest.raises(
+        AstConfigError, match=r"E307. precision: 'fp8' needs an NVIDIA GPU .* on cpu. Fix: use bf16"
+    ):
+        prepare(recipe(tmp_path / "none", {"precision": "fp8"}), tmp_path / "run")
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0)])
+def test_fp8_on_a_gpu_without_it_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A100")
+    monkeypatch.setattr(float8, "find_spec", lambda _: None)
+    message = (
+        r"8\.9 or above.* and A100 has 8\.0" if capability < (8, 9) else r'torchao.*pip install "ast_hf\[tor'
+    )
+    with pytest.raises(AstConfigError, match=rf"E307.*precision: 'fp8' .*{message}"):
+        float8.check_float8("fp8", SimpleNamespace(device=torch.device("cuda"), fsdp=None, deepspeed=None))
+
+
+def test_fp8_of_spread_weights_is_an_error() -> None:
+    with pytest.raises(AstConfigError, match=r"E307.*precision: 'fp8' needs whole weights"):
+        float8.check_float8("fp8", SimpleNamespace(device=torch.device("cuda"), fsdp=True, deepspeed=None))
+
+
+@pytest.mark.parametrize(
+    "section", [{"adapter": {"rank": 4}}, {"optimization": {"frozen": "backbone"}}], ids=str
+)
+def test_fp8_of_frozen_blocks_is_an_error(section: dict[str, Any]) -> None:
+    with pytest.raises(AstConfigError, match=r"E307.*precision: is 'fp8', .*(adapter.rank|frozen) freezes"):
+        Recipe.from_dict({"precision": "fp8", **section})
 
 
 # ---------------------------------------------------------------- models in bfloat16

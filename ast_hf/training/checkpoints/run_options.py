@@ -15,7 +15,7 @@ from transformers import SchedulerType
 from ...data.clip_digests import ClipSounds, combine
 from ...errors import AstHfWarning, error, warning_text
 from ...files import write_json
-from ...recipe.precision import HALF_PRECISIONS
+from ...recipe.precision import FLOAT8, HALF_PRECISIONS
 from ...recipe.recipe import LOCAL_PATHS, Recipe
 from ...task import Task
 from ..splits import Splits
@@ -25,7 +25,7 @@ RUN_FILE = "run.json"
 #: Prefixes of options without effect on the weights. Those of `training.` come from `weight_arguments`.
 _WITHOUT_EFFECT = (
     *("name", "card.", "threads", "watchdog_seconds", "data.cache", "data.eval_splits", "training."),
-    "precision",  # training.bf16 and training.fp16 are what it chose
+    "precision",  # training.bf16 and training.fp16 are what it chose; fp8 is added below
     *("data.check", "data.on_error", "data.max_skipped_fraction"),  # the clips that remain are compared
 )
 #: Arguments that say when a run evaluates; with `stopping`, the weights depend on them.
@@ -52,19 +52,23 @@ def collect_options(
     *,
     teacher: str | None = None,
     own_code: dict[str, Any] | None = None,
+    is_float8: bool = False,
 ) -> dict[str, Any]:
     """Return everything that affects the weights of a run, by name.
 
     These are options of the recipe, the arguments of training (`settings`, from `weight_arguments`), the label
     names and, unless it is a stream, the number of training clips, a digest of their labels, and the `sounds`
     of the splits that it trains on, or evaluates to choose the best checkpoint or the learning rate; and the
-    digest of a `teacher`; and the names of the user's `own_code` by argument, without those of no value.
+    digest of a `teacher`; and the names of the user's `own_code` by argument, without those of no value; and the
+    precision fp8, which is bf16 in the arguments.
     """
     options: dict[str, Any] = {
         name: value
         for name, value in flatten_options(recipe.to_dict()).items()
         if not name.startswith((*_WITHOUT_EFFECT, *_LOCAL_OPTIONS))
     }
+    if is_float8:
+        options["precision"] = FLOAT8
     options.pop("data.store", None)  # not a prefix above: the dtype that is stored has an effect
     options |= {f"training.{name}": value for name, value in settings.items()}
     options[_LABELS] = splits.labels
@@ -113,12 +117,14 @@ def save_options(checkpoint: Path, options: dict[str, Any], changes: list[str]) 
 
 
 def begun_precision(checkpoint: Path) -> str | None:
-    """Return the precision of the run that a checkpoint is of: `"float32"`, `"bf16"` or `"fp16"`; None if unknown."""
+    """Return the precision of the run that a checkpoint is of: `"bf16"`, for example; None if unknown."""
     try:
         decided = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8"))["decided"]
         used = {name: decided[f"training.{name}"] for name in HALF_PRECISIONS}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if decided.get("precision") == FLOAT8:
+        return FLOAT8
     return next((name for name, is_used in used.items() if is_used), "float32")
 
 
