@@ -109,7 +109,8 @@ def log_mel_padded(
     values = log_mel_batch(batch[:, : num_samples(longest, sampling_rate)], sampling_rate, num_mel_bins)
     if min(lengths) == longest:
         return values
-    ends = torch.tensor(lengths).to(batch.device, non_blocking=True)
+    # From memory that is not pinned, the driver may wait for the operators before the copy.
+    ends = torch.tensor(lengths, pin_memory=batch.is_cuda).to(batch.device, non_blocking=True)
     is_padding = torch.arange(longest, device=batch.device) >= ends[:, None]
     return values.masked_fill_(is_padding[:, :, None], 0.0)
 
