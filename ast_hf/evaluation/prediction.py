@@ -124,7 +124,12 @@ def predict_logits(
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(broken):
         where = f"{len(broken)} clips, first {clip_keys(split)[broken[0]]!r}"
-        raise error("E104", where=where, what="logits are NaN or infinite", fix="load the model in float32")
+        raise error(
+            "E104",
+            where=where,
+            what="logits are NaN or infinite",
+            fix="compute in float32 (--precision float32)",
+        )
     return logits
 
 

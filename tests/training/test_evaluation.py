@@ -666,7 +666,7 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 class Waits(TorchDispatchMode):
     """Counts what a GPU is waited for: values that are read, and what depends on them."""
 
-    names = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select")
+    names = ("item", "_local_scalar_dense", "nonzero", "is_nonzero", "equal", "allclose", "masked_select")
 
     def __init__(self) -> None:
         super().__init__()
@@ -686,7 +686,7 @@ def test_prediction_on_a_gpu_waits_for_nothing_between_batches(
     extractor = ASTFeatureExtractor.from_pretrained(made["one"])
     with Waits() as waits:
         predict_logits(model, split, extractor, batch_size=3)
-    assert waits.found == []
+    assert waits.found == ["item"]  # the seed that the loader draws on the CPU when it starts
 
 
 @pytest.mark.parametrize("workers", [0, 2])
