@@ -135,7 +135,7 @@ def predict_logits(
 
 def _loader(
     device: torch.device, clips: int, batch_size: int | None, workers: int | None
-) -> Callable[..., Any]:
+) -> functools.partial[Any]:
     """Return what makes a loader of a data set and a function that joins its clips to batches."""
     size = batch_size or default_batch_size(device)
     if workers is None:

@@ -712,7 +712,7 @@ def test_waveforms_travel_as_int16_without_changing_a_bit(
 def test_loaders_fit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "default_readers", lambda training: 0 if training["use_cpu"] else 7)
     cpu, gpu = torch.device("cpu"), torch.device("meta")
-    cases = {
+    cases: dict[tuple[Any, ...], tuple[int, int]] = {
         (cpu, 1_000, None, None): (8, 0),
         (gpu, 1_000, None, None): (64, 7),
         (gpu, 65, None, None): (64, 2),
