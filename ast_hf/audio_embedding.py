@@ -24,7 +24,7 @@ from .processor import warn_of_slow_bfloat16
 from .scalars import plain_scalar, plain_whole
 from .timelines.merging import ColumnMerger, owned_parts
 from .timelines.windows import Window, WindowPlan, plan_windows, windows_of
-from .window_features import source_name, window_features
+from .window_features import is_joint, source_name, stacked_features, window_features, window_samples
 
 #: Contents of a result, each with those before it.
 LEVELS = ("clip", "window", "column")
@@ -224,18 +224,24 @@ class Embedder:
 
     def _encoded(self, sources: Iterable[AudioSource]) -> Iterator[tuple[int, _Encoded]]:
         """Yield (number of the recording, output) for all windows, computed in batches over all recordings."""
+        joint = is_joint(self.extractor, self.model.device)
         items = (
             (number, window.start, len(window.samples), features)
             for number, source in enumerate(sources)
-            for window, features in self.inputs(source)
+            for window, features in self.inputs(source, is_joint=joint)
         )
         while batch := list(itertools.islice(items, self.batch_size)):
             pooled, columns = self._forward([features for *_, features in batch])
             for row, (number, start, length, _) in enumerate(batch):
                 yield number, _Encoded(start, length, pooled[row], None if columns is None else columns[row])
 
-    def inputs(self, source: AudioSource, device: Any = None) -> Iterator[tuple[Window, Any]]:
-        """Yield each window of a recording with its features, a batch of one; on the model's device by default."""
+    def inputs(
+        self, source: AudioSource, device: Any = None, *, is_joint: bool = False
+    ) -> Iterator[tuple[Window, Any]]:
+        """Yield each window of a recording with its features, a batch of one; on the model's device by default.
+
+        With `is_joint` they are `WindowSamples`, without features.
+        """
         device = self.model.device if device is None else device
         name = source_name(source)
         rate = plain_whole(self.sampling_rate)
@@ -249,12 +255,15 @@ class Embedder:
                 what = f"lasts {len(window.samples) / self.plan.rate:.3f} s, less than window_seconds"
                 fix = "leave window_seconds out, or choose a length that no recording is shorter than"
                 raise error("E103", where=name, what=what, fix=fix)
-            yield window, window_features(self.extractor, window, self.plan, name, device)
+            if is_joint:
+                yield window, window_samples(self.extractor, window, self.plan, name)
+            else:
+                yield window, window_features(self.extractor, window, self.plan, name, device)
 
     def _forward(self, batch: list[Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return pooled outputs `(windows, hidden)`, and columns `(windows, columns, hidden)`."""
-        inputs = {name: torch.cat([features[name] for features in batch]) for name in batch[0]}
-        inputs = {name: values.to(self.model.device) for name, values in inputs.items()}
+        stacked = stacked_features(batch, self.extractor, self.model.device)
+        inputs = {name: values.to(self.model.device) for name, values in stacked.items()}
         with evaluation_mode(self.model), contextlib.nullcontext() if self.gradients else torch.no_grad():
             outputs = self.model.base_model(
                 **inputs, output_attentions=False, output_hidden_states=False, return_dict=True

@@ -21,7 +21,7 @@ from .audio import as_samples, as_waveform
 from .audio_formats import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from .clip_threads import for_each_clip
 from .configuration_ast import MAX_FRAMES, ASTConfig, Geometry
-from .device_features import extremes, is_batched, log_mel_padded, padded, passes
+from .device_features import as_float32, extremes, is_batched, log_mel_padded, padded, passes
 from .downloads import verify_loaded
 from .errors import (
     AstHfError,
@@ -292,6 +292,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             batch["attention_mask"] = _attention_mask(padded, lengths)
         return BatchFeature(_as_requested(batch, return_tensors))
 
+    def checked(self, waveform: Any) -> torch.Tensor:
+        """Return the samples of a clip `(time,)`, with the errors and warnings of a call, which name it `clip 0`."""
+        source, frames = self._read_waveform(waveform, "clip 0", None)
+        self._report([frames], [source], [_extremes(source)], limit=frames, truncation=True)
+        return source
+
     def batch_features(self, waveforms: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
         """Return the `input_values` of samples that are checked already, computed on `device`.
 
@@ -307,6 +313,26 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         lengths = [min(num_frames(len(clip), self.sampling_rate), self.max_length) for clip in waveforms]
         rows = self._allocate(lengths, "max_length", self.max_length, 1, device=device)
         self._fill(rows, waveforms, lengths, normalize=self.do_normalize, checks=False)
+        batch = self._normalized_by_subclass(rows) if self.do_normalize else rows
+        assert isinstance(batch, torch.Tensor)
+        return batch
+
+    def joined_features(self, samples: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        """Return the `input_values` of joined clips that are checked already, computed in one pass where they are.
+
+        Args:
+            samples: `(clips, time)` on a GPU: float32 at the extractor's rate, or int16 at full scale; what follows
+                the end of a clip has no effect.
+            lengths: number of samples of each clip, at least those of 25 ms.
+
+        Returns:
+            As `batch_features`, the same bits.
+        """
+        counts = [min(num_frames(length, self.sampling_rate), self.max_length) for length in lengths]
+        rows = self._allocate(counts, "max_length", self.max_length, 1, device=samples.device)
+        for group in passes(samples):
+            self._write_pass(rows, group, as_float32(samples[group.start : group.stop]), counts)
+        self._normalize_rows(rows, self.do_normalize)
         batch = self._normalized_by_subclass(rows) if self.do_normalize else rows
         assert isinstance(batch, torch.Tensor)
         return batch
@@ -525,10 +551,14 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             levels = self._fill_in_one_pass(rows, sources, lengths, checks=checks)
         else:
             return self._fill_clip_by_clip(rows, sources, lengths, normalize=normalize)
+        self._normalize_rows(rows, normalize)
+        return levels
+
+    def _normalize_rows(self, rows: list[torch.Tensor] | torch.Tensor, normalize: bool) -> None:
+        """Normalise raw features in place, if that is asked for and no subclass has its own way."""
         if normalize and self._has_own_normalize:
             for part in [rows] if isinstance(rows, torch.Tensor) else rows:
                 part.sub_(self.mean).div_(2 * self.std)
-        return levels
 
     @property
     def _has_own_normalize(self) -> bool:
@@ -590,14 +620,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         found = []
         for group in passes(sources):
             batch = padded([sources[index] for index in group], rows[0].device)
-            counts = [lengths[index] for index in group]
-            values = log_mel_padded(batch, counts, self.sampling_rate, self.num_mel_bins)
-            if isinstance(rows, torch.Tensor):
-                rows[group.start : group.stop, : values.shape[1]] = values
-                rows[group.start : group.stop, values.shape[1] :] = self.padding_value
-            else:
-                for index, row in zip(group, values, strict=True):
-                    rows[index].copy_(row[: lengths[index]])
+            self._write_pass(rows, group, batch, lengths)
             if checks and not on_cpu:
                 found.append(extremes(batch))
         if not checks:
@@ -605,6 +628,23 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         if on_cpu:
             return [_extremes(source) for source in sources]
         return [(low, high) for low, high in torch.cat(found, dim=1).T.tolist()]
+
+    def _write_pass(
+        self,
+        rows: list[torch.Tensor] | torch.Tensor,
+        group: range,
+        batch: torch.Tensor,
+        lengths: list[int],
+    ) -> None:
+        """Write raw log-mel values of the padded clips of a group, and padding, into their rows."""
+        counts = [lengths[index] for index in group]
+        values = log_mel_padded(batch, counts, self.sampling_rate, self.num_mel_bins)
+        if isinstance(rows, torch.Tensor):
+            rows[group.start : group.stop, : values.shape[1]] = values
+            rows[group.start : group.stop, values.shape[1] :] = self.padding_value
+            return
+        for index, row in zip(group, values, strict=True):
+            rows[index].copy_(row[: lengths[index]])
 
 
 class FeatureExtractionFiles(FeatureExtractionMixin):

@@ -1,4 +1,4 @@
-"""Instructions of the processor that decide which arithmetic is fast."""
+"""Instructions of the processor, and of a GPU, that decide which arithmetic is fast."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ def has_bfloat16() -> bool | None:
     """Return True if the processor multiplies bfloat16 (AVX512-BF16, AMX, Arm's); None if torch cannot say."""
     names = capabilities()
     return None if names is None else any("bf16" in name for name in names)
+
+
+def gpu_has_bfloat16() -> bool:
+    """Return True if the accelerator computes bfloat16 in hardware; Apple's GPUs, which hide it, count as without."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.backends.mps.is_available():
+        return False
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    return bool(is_torch_bf16_gpu_available())
 
 
 def has_vnni() -> bool:

@@ -1,15 +1,41 @@
-"""Features of one window of a recording, and the names of recordings in messages."""
+"""Features of windows of recordings, and the names of recordings in messages."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+from transformers import BatchFeature
+
+from .device_features import is_batched
 from .errors import AstHfError, error
 from .feature_extraction_ast import ASTFeatureExtractor
 from .timelines.windows import Window, WindowPlan
+
+
+class WindowSamples(NamedTuple):
+    """Samples of a window, checked, whose features a GPU computes with those of other windows.
+
+    Attributes:
+        samples: float32 `(time,)`, in the processor's memory.
+        frames: number of frames of its features.
+    """
+
+    samples: torch.Tensor
+    frames: int
+
+
+def is_joint(extractor: Any, device: torch.device) -> bool:
+    """Return True if the features of a batch of windows are computed in one pass: by our extractor, on a GPU."""
+    is_own = (
+        isinstance(extractor, ASTFeatureExtractor)
+        and type(extractor).__call__ is ASTFeatureExtractor.__call__
+    )
+    return is_own and is_batched(device)
 
 
 def window_features(
@@ -24,18 +50,58 @@ def window_features(
         name: name of the recording in errors, to which the window's start is added.
         device: device of the tensors, by default the CPU.
     """
+    with _checks_of(window, plan, name):
+        return extractor(
+            [window.samples],
+            sampling_rate=plan.rate,
+            return_tensors="pt",
+            truncation=True,
+            max_length=plan.frames,
+            device=device,
+        )
+
+
+def window_samples(
+    extractor: ASTFeatureExtractor, window: Window, plan: WindowPlan, name: str
+) -> WindowSamples:
+    """Return a copy of a window's samples for `stacked_features`, with the errors and warnings of `window_features`."""
+    with _checks_of(window, plan, name):
+        return WindowSamples(extractor.checked(window.samples).clone(), plan.frames)
+
+
+def stacked_features(features: Sequence[Any], extractor: Any, device: torch.device | None = None) -> Any:
+    """Return the features of several windows as those of one batch.
+
+    Args:
+        features: results of `window_features`, or of `window_samples` for windows of one length.
+        extractor: the checkpoint's.
+        device: where those of `window_samples` are computed, in one pass. Nothing waits for it.
+    """
+    first = features[0]
+    if not isinstance(first, WindowSamples):
+        if len(features) == 1:
+            return first
+        return BatchFeature({name: torch.cat([each[name] for each in features]) for name in first})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\[AST-W20[23]\]")  # `window_samples` has warned
+        return extractor(
+            [each.samples for each in features],
+            sampling_rate=extractor.sampling_rate,
+            return_tensors="pt",
+            truncation=True,
+            max_length=first.frames,
+            device=device,
+        )
+
+
+@contextlib.contextmanager
+def _checks_of(window: Window, plan: WindowPlan, name: str) -> Iterator[None]:
+    """Name recording and start in an error of this block, and ignore silence of a part of a recording (W203)."""
     with warnings.catch_warnings():
         if window.start > 0 or not window.is_last:
             warnings.filterwarnings("ignore", r"\[AST-W203\]")
         try:
-            return extractor(
-                [window.samples],
-                sampling_rate=plan.rate,
-                return_tensors="pt",
-                truncation=True,
-                max_length=plan.frames,
-                device=device,
-            )
+            yield
         except AstHfError as problem:  # the extractor names the position in the batch
             where = f"{name}, {window.start / plan.rate:.2f} s" if window.start else name
             parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}

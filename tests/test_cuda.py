@@ -13,6 +13,7 @@ from conftest import TINY, largest_gap, randomise
 from transformers import pipeline
 
 from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, padded_attention
+from ast_hf.acceleration.placement import default_device, place
 from ast_hf.patchout import Patchout
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
@@ -129,3 +130,69 @@ def test_embeddings(tone: np.ndarray) -> None:
         assert result[name].device.type == "cuda"
         assert largest_gap(result[name].cpu(), expected[name]) <= 1e-3
     assert torch.equal(result.column_times, expected.column_times)
+
+
+def recording(seconds: float) -> dict[str, Any]:
+    """Return a recording in which the pitch rises, in samples of 16 bits."""
+    time = np.arange(int(seconds * 16_000)) / 16_000
+    samples = 0.3 * np.sin(2 * np.pi * (300 + 400 * time) * time)
+    return {"array": (np.rint(samples * 32_768) / 32_768).astype(np.float32), "sampling_rate": 16_000}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "options", [{}, {"return_timestamps": True, "threshold": 0.4}], ids=["scores", "times"]
+)
+def test_windows_of_a_batch_are_scored_as_one_by_one(
+    options: dict[str, Any], workers: int, lively_checkpoint: Path
+) -> None:
+    inputs = [recording(0.5), recording(4.3), recording(0.4), recording(2.0)]
+    pipes = [
+        pipeline("audio-classification", model=str(lively_checkpoint), device=name)
+        for name in ("cpu", "cuda")
+    ]
+    expected, found = (pipe(inputs, batch_size=8, num_workers=workers, **options) for pipe in pipes)
+    for answer, other in zip(found, expected, strict=True):
+        assert len(answer) == len(other)
+        key = ("start", "label") if options else ("label",)
+        pairs = zip(
+            *(sorted(each, key=lambda row: [row[k] for k in key]) for each in (answer, other)), strict=True
+        )
+        for row, of_cpu in pairs:
+            assert row["label"] == of_cpu["label"]
+            assert row["score"] == pytest.approx(of_cpu["score"], abs=1e-3)
+
+
+def test_a_command_takes_bfloat16(lively_checkpoint: Path) -> None:
+    assert default_device().type == "cuda"
+    loaded = ASTForAudioClassification.from_pretrained(lively_checkpoint)
+    placed, where = place(loaded, torch.device("cuda"))
+    has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    assert where.precision == ("bfloat16" if has_it else "float32")
+    assert str(placed.dtype) == f"torch.{where.precision}"
+
+
+def test_prediction_in_bfloat16_has_the_best_labels_of_float32(tmp_path: Path) -> None:
+    """Clips whose best two labels are clearly apart."""
+    pytest.importorskip("datasets")
+    import soundfile
+
+    from ast_hf.evaluation.prediction import predict_logits
+    from ast_hf.training import load_audio_dataset
+
+    for number in range(70):
+        path = tmp_path / "test" / f"label{number % 5}" / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, recording(0.4 + 0.01 * number)["array"], 16_000)
+    split = load_audio_dataset(tmp_path)["test"]
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    ours = model()
+    expected = predict_logits(ours, split, extractor)
+    on_gpu = predict_logits(ours.cuda(), split, extractor)
+    assert np.abs(on_gpu - expected).max() <= 1e-3
+    assert np.array_equal(on_gpu, predict_logits(ours, split, extractor, workers=0, batch_size=64))
+    found = predict_logits(ours.bfloat16(), split, extractor)
+    best = np.sort(expected, axis=1)
+    is_clear = best[:, -1] - best[:, -2] > 0.1 * np.abs(expected).max()
+    assert is_clear.any()
+    assert np.array_equal(found.argmax(1)[is_clear], expected.argmax(1)[is_clear])

@@ -220,3 +220,55 @@ def test_a_subclass_normalises_both_ways_alike(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_allclose(
         Doubled()(clip, 16_000, return_tensors="np")["input_values"], expected, atol=2e-4
     )
+
+
+def sixteen_bits(samples: int) -> np.ndarray:
+    """Return samples as they are decoded from 16 bits, the largest and the smallest among them."""
+    values = RANDOM.integers(-32_768, 32_768, samples).astype(np.float32) / np.float32(32_768)
+    values[:3] = (-1.0, 32_767 / 32_768, 0.0)
+    return values
+
+
+def test_clips_of_16_bits_travel_as_int16_and_arrive_to_the_bit() -> None:
+    clips = [sixteen_bits(length) for length in (16_000, 20_000, 400)]
+    batch = device_features.joined(clips)
+    assert batch.samples.dtype == torch.int16
+    assert batch.lengths == [16_000, 20_000, 400]
+    for row, clip in zip(device_features.as_float32(batch.samples), clips, strict=True):
+        assert row[: len(clip)].numpy().tobytes() == clip.tobytes()
+
+
+@pytest.mark.parametrize("value", [1.0, -1.5, 0.1, -0.0, np.nan, np.inf, 1e30, 0.5 / 32_768])
+def test_one_sample_that_int16_cannot_hold_keeps_the_batch_in_float32(value: float) -> None:
+    clips = [sixteen_bits(800), sixteen_bits(900), sixteen_bits(700)]
+    clips[1][500] = value
+    batch = device_features.joined(clips)
+    assert batch.samples.dtype == torch.float32
+    for row, clip in zip(device_features.as_float32(batch.samples), clips, strict=True):
+        assert row[: len(clip)].numpy().tobytes() == clip.tobytes()
+
+
+@pytest.mark.parametrize("most", [device_features.MOST_SAMPLES, 40_000])
+def test_joined_clips_have_the_features_of_a_list_to_the_bit(
+    one_pass: None, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(device_features, "MOST_SAMPLES", most)
+    clips = [sixteen_bits(length) for length in (16_000, 20_000, 400, 170_000, 8_000)]
+    extractor = ASTFeatureExtractor()
+    clips[3] = clips[3][: 1_023 * 160 + 400]
+    expected = extractor.batch_features([torch.from_numpy(clip) for clip in clips], torch.device("cpu"))
+    assert torch.equal(extractor.joined_features(*device_features.joined(clips)), expected)
+
+
+def test_a_batch_of_joined_clips_is_computed_without_a_look_at_a_value(one_pass: None) -> None:
+    extractor = ASTFeatureExtractor()
+    counts = []
+    for count in (1, 8):
+        batch = device_features.joined([sixteen_bits(16_000 + 100 * clip) for clip in range(count)])
+        extractor.joined_features(*batch)
+        with Operators() as operators:
+            extractor.joined_features(*batch)
+        counts.append(sum(operators.counts.values()))
+        assert not [name for name in operators.counts if "_local_scalar_dense" in name]
+    assert counts[1] <= counts[0] + 4, counts
+    assert counts[1] <= 30, counts

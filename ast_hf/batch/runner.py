@@ -87,7 +87,9 @@ def _check_finite(content: Sequence[Mapping[str, Any]], name: str) -> None:
         for row in part.get("scores", [part]):
             if not math.isfinite(row["score"]):
                 what = f"has the score {row['score']} for {row['label']!r}"
-                raise error("E104", where=repr(name), what=what, fix="load the model in float32")
+                raise error(
+                    "E104", where=repr(name), what=what, fix="compute in float32 (--precision float32)"
+                )
 
 
 def model_digest(classifier: Any) -> str:

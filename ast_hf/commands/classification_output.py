@@ -74,15 +74,16 @@ def print_formatted(
     print(results_text(results, format, kind), end="", file=stream)
 
 
-def summarise(entries: Sequence[Entry], *, is_stored: bool) -> int:
-    """Print what could not be classified, and return the exit code."""
+def summarise(entries: Sequence[Entry], *, is_stored: bool, placement: str = "") -> int:
+    """Print what could not be classified, and where the model was unless it is empty; return the exit code."""
     failed = sum(entry.content is None for entry in entries)
     partly = sum(entry.content is not None and not entry.is_complete for entry in entries)
-    if len(entries) > 1 or failed or partly:
+    if len(entries) > 1 or failed or partly or placement:
         seconds = sum(entry.seconds for entry in entries)
         parts = [f"{len(entries) - failed - partly} classified ({seconds / 60:.1f} min of audio)"]
         parts += [f"{partly} only in part"] if partly else []
         parts += [f"{failed} not"] if failed else []
+        parts += [placement] if placement else []
         advice = "; --resume tries these again" if is_stored and (failed or partly) else ""
         plural = "s" if len(entries) > 1 else ""
         complain(f"{len(entries)} recording{plural}: {', '.join(parts)}{advice}")

@@ -26,6 +26,9 @@ from .console import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
+    from ..acceleration.placement import Placement
     from ..batch.inputs import Inputs
     from ..batch.journal import Entry, Journal
     from ..batch.runner import Batch
@@ -68,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices = ("hysteresis", "boxes") if name == "method" else None
         parser.add_argument(f"--{name}", type=kind, help=text, choices=choices)
     parser.add_argument(
-        "--batch_size", type=whole(1), default=8, help="windows at a time (default: %(default)s)"
+        "--batch_size", type=whole(1), help="windows at a time (default: 8 on a CPU, 64 on a GPU)"
     )
     add_precision_option(parser)
     parser.add_argument(
@@ -130,20 +133,23 @@ def _run(options: argparse.Namespace, signals: StopSignals) -> int:
     from transformers.utils import logging
 
     from ..batch.inputs import find_recordings
+    from ..device_features import is_batched
 
     quiet_transformers()
     format = _check_options(options)
     inputs = find_recordings(options.files)
     _check_outputs(options, format, inputs.names)
-    classifier = _load_classifier(options.checkpoint, options.precision)
-    batch = _batch(options, inputs)
+    classifier, placement = _load_classifier(options.checkpoint, options.precision)
+    batch = _batch(options, inputs, placement.device)
     call = classifier.call(**batch.arguments)  # impossible options are found before any file is read
     if call.function == "none" and format != "text":
         what = f"{format} holds scores from 0 to 1, and those of this model are any numbers"
         raise _conflict("--format", what, "leave --format and --output out")
     logging.enable_progress_bar()  # that of a long recording
     entries = _classify(options, classifier, batch, format, signals)
-    return summarise(entries, is_stored=options.output is not None)
+    is_said = options.precision is not None or is_batched(placement.device)
+    text = str(placement) if is_said else ""
+    return summarise(entries, is_stored=options.output is not None, placement=text)
 
 
 def _check_options(options: argparse.Namespace) -> str:
@@ -208,7 +214,8 @@ def _kind(options: argparse.Namespace) -> str:
     return "windows" if options.aggregate == "none" else "clips"
 
 
-def _batch(options: argparse.Namespace, inputs: Inputs) -> Batch:
+def _batch(options: argparse.Namespace, inputs: Inputs, device: torch.device) -> Batch:
+    from ..acceleration.placement import default_batch_size
     from ..batch.runner import Batch
 
     arguments = {name: getattr(options, name) for name in _PIPELINE if getattr(options, name) is not None}
@@ -220,7 +227,8 @@ def _batch(options: argparse.Namespace, inputs: Inputs) -> Batch:
         arguments["return_timestamps"] = True
     else:
         arguments["top_k"] = options.top_k or _TOP_K
-    return Batch(inputs.names, arguments, _kind(options), options.batch_size, inputs.problems)
+    size = options.batch_size or default_batch_size(device)
+    return Batch(inputs.names, arguments, _kind(options), size, inputs.problems)
 
 
 def _threshold(text: str) -> float | str:
@@ -306,18 +314,22 @@ def _write(entries: list[Entry], batch: Batch, output: str, format: str, top_her
     print(f"Results: {printable(places)}", file=sys.stderr)
 
 
-def _load_classifier(checkpoint: str, precision: str | None) -> Any:
-    """Return the pipeline of a checkpoint; raise E305 or E306 unless it is an AST or ensemble with a classifier.
+def _load_classifier(checkpoint: str, precision: str | None) -> tuple[Any, Placement]:
+    """Return the pipeline of a checkpoint, and where its model is.
+
+    Raises E302 for an impossible precision, E305 or E306 unless it is an AST or ensemble with a classifier.
 
     No code of the checkpoint is run, and no question asked.
     """
     from transformers import pipeline
 
-    from ..acceleration import optimize_for_inference
+    from ..acceleration.placement import check_precision, default_device, place
     from ..feature_extraction_ast import ASTFeatureExtractor
     from ..modeling_ensemble import classes_for
     from ..weights.integrity import check_folder, require_classifier
 
+    device = default_device()
+    check_precision(precision, device)
     check_folder(checkpoint)
     _, model_class = classes_for(checkpoint)
     try:
@@ -326,11 +338,15 @@ def _load_classifier(checkpoint: str, precision: str | None) -> Any:
             warnings.filterwarnings("ignore", r"\[AST-W303\]")
             model, info = model_class.from_pretrained(checkpoint, dtype="auto", output_loading_info=True)
         require_classifier(info, repr(checkpoint))
-        if precision is not None:
-            model = optimize_for_inference(model.float(), precision)
-        return pipeline(
-            "audio-classification", model=model, feature_extractor=extractor, trust_remote_code=False
+        model, placement = place(model, device, precision)
+        classifier = pipeline(
+            "audio-classification",
+            model=model,
+            feature_extractor=extractor,
+            device=device,
+            trust_remote_code=False,
         )
+        return classifier, placement
     except AstHfError:
         raise
     except ValueError as problem:

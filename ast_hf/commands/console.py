@@ -169,12 +169,13 @@ class ShowVersion(argparse.Action):
 
 
 def add_precision_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--precision`, of a faster copy of the model on a CPU."""
+    """Add `--precision`: of a faster copy of the model on a CPU, of the weights on a GPU."""
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "int8"),
-        help="run a faster copy of the model on the CPU: float32 has the same scores, bfloat16 and int8 round; "
-        "auto is bfloat16 where the processor has it (default: the model as it is)",
+        help="on a CPU, run a faster copy of the model: float32 has the same scores, bfloat16 and int8 round; "
+        "auto is bfloat16 where the machine has it (default: the model as it is on a CPU, auto on a GPU, "
+        "where float32 does not round)",
     )
 
 

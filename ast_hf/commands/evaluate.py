@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", action="store_true", help="write the fitted values into config.json")
     parser.add_argument("--save-logits", metavar="FILE", help="write the logits, as .safetensors")
     parser.add_argument(
-        "--batch_size", type=whole(1), default=8, help="clips per batch (default: %(default)s)"
+        "--batch_size", type=whole(1), help="clips per batch (default: 8 on a CPU, 64 on a GPU)"
     )
     add_precision_option(parser)
     add_json_option(parser)

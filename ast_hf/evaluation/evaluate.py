@@ -36,7 +36,7 @@ from .calibration import Setting, calibrate, store_calibration
 from .judging import TRAIN_SPLIT, judge_evaluation
 from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
-from .prediction import Predictor, chosen_device, ensemble_logits
+from .prediction import Predictor, checked_device, ensemble_logits
 from .request_checks import AVERAGE, Request, check_counts, check_request
 from .targets import common_task, read_splits, true_labels
 from .weight_average import save_average
@@ -53,8 +53,8 @@ def evaluate_checkpoints(
     fit_on: str | None = None,
     store: bool = False,
     save_logits: str | Path | None = None,
-    batch_size: int = 8,
-    workers: int = 0,
+    batch_size: int | None = None,
+    workers: int | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
     **reading: Any,
@@ -76,47 +76,47 @@ def evaluate_checkpoints(
         output_dir: folder for `results.json`, `per_class.csv` and `.json`, `precision_recall.png`, for
             single-label `confusion.png`, and `average` and `ensemble` (see below).
         split: the split to evaluate.
-        average: also evaluate the mean of the checkpoints' weights, and save it in `output_dir/average`.
-            Meaningful for checkpoints of one run.
+        average: also evaluate the mean of the weights of one run's checkpoints, and save it in `output_dir/average`.
         ensemble: also save the ensemble of the evaluated checkpoints, in `output_dir/ensemble`.
         fit_on: another split, on which to fit a temperature and, for multi-label, each label's threshold of
             best F1. The columns `best_` of `per_class.csv` are then of that split.
-        store: write the fitted calibration into the `config.json` of the checkpoints, `average` and
-            `ensemble`, and into their README.md and results.json if they have them.
-        save_logits: file for the logits of the evaluated split, of the ensemble if there is one; see
-            `load_logits`.
-        batch_size: clips at a time.
-        workers: processes that decode clips.
+        store: write the fitted calibration into the `config.json` of the checkpoints, `average` and `ensemble`, and
+            into their README.md and results.json if they have them.
+        save_logits: file for the logits of the evaluated split, of the ensemble if there is one; see `load_logits`.
+        batch_size: clips at a time; if None, 8 on a CPU and 64 on a GPU.
+        workers: processes that decode clips; if None, none on a CPU, and on a GPU all processors but one, at most 8.
         device: of the models; if None, a GPU if there is one.
-        precision: of a faster copy on a CPU, see `optimize_for_inference`; None for the model as it is.
+        precision: on a CPU of a faster copy, see `optimize_for_inference`; None for the model as it is. On a GPU of
+            the weights, `"float32"` or `"bfloat16"`; None and `"auto"` for bfloat16 if the GPU has it.
         **reading: as for `load_audio_dataset`: `label_column`, `label_separator`, ...
 
     Raises:
         AstInputError: E108 for arguments that contradict each other, and for data that come as a stream.
         AstDataError: E208 for labels that the model does not have, E209 for splits, and errors of reading.
-        AstConfigError: E303 for checkpoints of different labels, E305 and E301 for weights that cannot be
-            averaged and for members that cannot share one input, E306 for broken checkpoints.
+        AstConfigError: E302 for a precision that is not possible, E303 for checkpoints of different labels, E305
+            and E301 for weights that cannot be averaged or members that cannot share an input, E306 for broken ones.
         AstRunError: E401 for a result that cannot be written, before any file is read if possible.
     """
     names = [str(name) for name in checkpoints]
     request = Request(names, Path(output_dir), split, average, ensemble, fit_on, store, save_logits)
     check_request(request)
     check_counts(batch_size=(batch_size, 1), workers=(workers, 0))
+    home = checked_device(device, precision)
     members = load_members(names)
     splits, train, sound = _read_clips(source, request, members, reading)
     task = common_task(members, splits[split])
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
     members += _save_models(request, task)
-    predictor = Predictor(splits, batch_size, workers, chosen_device(device), precision)
+    predictor = Predictor(splits, batch_size, workers, home, precision)
     logits, settings = _predict(members, names, predictor, task)
     outcomes = _measure_outcomes(logits, targets, task, settings, request)
     part = splits[split]
-    place = request.output_dir
-    evaluation = Evaluation(place, str(source), split, task.value, labels, len(part), names, outcomes)
+    facts = (request.output_dir, str(source), split, task.value, labels, len(part), names, outcomes)
+    evaluation = Evaluation(*facts, sound=sound, device=str(home), precision=predictor.arithmetic)
     main_logits = logits[evaluation.main][split]
     verdict = judge_evaluation(split, part, main_logits, targets[split], task, members[0], train)
-    evaluation = replace(evaluation, verdict=verdict, sound=sound)
+    evaluation = replace(evaluation, verdict=verdict)
     if save_logits is not None:
         write_logits(save_logits, main_logits, part, evaluation)
     write_evaluation(evaluation, main_logits, targets[split], task)

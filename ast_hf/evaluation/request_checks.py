@@ -59,8 +59,10 @@ def check_request(request: Request) -> None:
 
 
 def check_counts(**counts: tuple[object, int]) -> None:
-    """Raise E108 unless each value is a whole number of at least its least one."""
+    """Raise E108 unless each value is a whole number of at least its least one, or None."""
     for name, (value, least) in counts.items():
+        if value is None:
+            continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             fix = f"give a whole number of at least {least}"
             raise error("E108", where=name, what=f"is {shown(value)}", fix=fix)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..acceleration.placement import default_batch_size, place
 from ..audio_clips import PART_TOLERANCE
 from ..errors import AstHfError
 from ..inference.pipeline import ASTAudioClassificationPipeline
@@ -50,13 +51,15 @@ class TimelineModel:
         member: the checkpoint.
         arguments: arguments of a timeline, as for the pipeline: `window_seconds`, `threshold`, ...; None for the
             pipeline's defaults.
-        batch_size: windows at a time.
+        batch_size: windows at a time; None for what fits the device.
         device: of the model.
+        precision: of its arithmetic, see `place`.
         keeps: keep the scores of windows until `forget`, to try several rules.
 
     Attributes:
         labels: names of the classes, in the model's order.
         rules: rules of the events.
+        placement: where and in which precision the model computes.
         column_weights: values of `column_weight` to try; more than one if it is not given and windows are kept.
         exclusive: whether one label excludes the others.
 
@@ -68,16 +71,18 @@ class TimelineModel:
         self,
         member: Member,
         arguments: Mapping[str, Any],
-        batch_size: int,
+        batch_size: int | None,
         device: torch.device,
         *,
+        precision: str | None = None,
         keeps: bool = False,
     ) -> None:
+        model, self.placement = place(load_model(member).eval(), device, precision)
         self.pipe = ASTAudioClassificationPipeline(
-            model=load_model(member).eval(), feature_extractor=member.extractor, device=device
+            model=model, feature_extractor=member.extractor, device=device
         )
         self._arguments = {name: value for name, value in arguments.items() if value is not None}
-        self._batch_size = batch_size
+        self._batch_size = batch_size or default_batch_size(device)
         self._keeps = keeps
         self._kept: dict[str, list[Any] | AstHfError] = {}
         call = self.pipe.call(return_timestamps=True, **self._arguments)

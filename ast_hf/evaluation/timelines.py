@@ -48,7 +48,7 @@ from ..timelines.events import Event
 from ..timelines.rules import MEANS, TimelineRules
 from ..writing_failures import check_file
 from .members import load_member
-from .prediction import chosen_device
+from .prediction import checked_device
 from .request_checks import Request, check_counts, check_request
 from .timeline_files import write_timeline_evaluation
 from .timeline_fitting import GAIN, TARGETS, Criterion, Fitted, fit_rules
@@ -83,8 +83,9 @@ def evaluate_timelines(
     segment_seconds: float = SEGMENT_SECONDS,
     collar_seconds: float = COLLAR_SECONDS,
     format: str = "csv",
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
+    precision: str | None = None,
     **reading: Any,
 ) -> TimelineEvaluation:
     """Evaluate the events with times that a checkpoint finds in recordings.
@@ -109,15 +110,16 @@ def evaluate_timelines(
         segment_seconds: length of a segment of segment F1.
         collar_seconds: tolerance of event F1 for onsets, and for offsets unless a fifth of the event is longer.
         format: format of the predicted events: "csv", "json" or "parquet".
-        batch_size: windows at a time.
+        batch_size: windows at a time; if None, 8 on a CPU and 64 on a GPU.
         device: device of the model; if None, a GPU if there is one.
+        precision: as for `evaluate_checkpoints`.
         **reading: as for `load_timed_labels`: `recordings`, `label_column`, `split_column`, ...
 
     Raises:
         AstInputError: E108 for arguments that are impossible or contradict each other.
         AstDataError: E208 for labels that the model does not have and for impossible times, E209 for splits and
             if no recording can be read, and errors of reading.
-        AstConfigError: E306 for a broken checkpoint.
+        AstConfigError: E306 for a broken checkpoint, E302 for a precision that is not possible.
         AstRunError: E401 for a result that cannot be written.
     """
     request = Request([checkpoint], Path(output_dir), split, False, False, fit_on, store, None)
@@ -129,12 +131,14 @@ def evaluate_timelines(
     given = _given(rules, request)
     if format not in FORMATS:
         raise not_a_choice("E108", where="format", value=format, choices=FORMATS)
+    model_device = checked_device(device, precision)
     member = load_member(checkpoint)
-    model_device = chosen_device(device)
     parts = {name: load_timed_labels(source, split=name, **reading) for name in request.splits}
     for name, part in parts.items():
         _check_labels(part, model_labels(member.config), name)
-    model = TimelineModel(member, given, batch_size, model_device, keeps=fit_on is not None)
+    model = TimelineModel(
+        member, given, batch_size, model_device, precision=precision, keeps=fit_on is not None
+    )
     chosen, fit = model.rules, None
     if fit_on is not None:
         fixed = [name for name in _FITTED_RULES if name in given]
@@ -291,6 +295,8 @@ def _evaluate(
         criterion.collar_seconds,
         outcomes,
         fit,
+        device=str(model.placement.device),
+        precision=model.placement.precision,
     )
     return evaluation, {show_name(name, folder): events for name, events in scored.events.items()}
 

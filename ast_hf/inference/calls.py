@@ -115,8 +115,8 @@ class Call:
         """Whether the scores of time columns are needed."""
         return self.rules is not None and self.rules.column_weight > 0
 
-    def open(self, source: Any, device: torch.device | None = None) -> Recording:
-        """Return a recording to be read, with features on `device`; `source` is what a call takes."""
+    def open(self, source: Any, *, is_joint: bool = False) -> Recording:
+        """Return a recording to be read; `source` is what a call takes, and `is_joint` as for `Recording`."""
         rate = self.source_rate
         if rate is None and isinstance(source, (np.ndarray, torch.Tensor)):
             what = f"is missing, and {self.rate} Hz is assumed; pass sampling_rate= if the array has another"
@@ -134,7 +134,7 @@ class Call:
             is_chosen=self.is_chosen,
             has_edges=self.has_edges,
             progress=bar,
-            device=device,
+            is_joint=is_joint,
         )
 
     def builder(self) -> TimelineBuilder:

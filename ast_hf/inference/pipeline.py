@@ -13,7 +13,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 from transformers.pipelines.base import ChunkPipeline
 
-from ..device_features import is_batched
 from ..embeddings_ast import column_means
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import check_fits
@@ -21,6 +20,7 @@ from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..processor import warn_of_slow_bfloat16
 from ..timelines.builder import ScoreCurve, score_curve
+from ..window_features import is_joint
 from .arguments import FITTED, Arguments, sort_arguments
 from .calls import Call
 from .folding import ScoredWindow
@@ -229,14 +229,14 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline, ChunkPipeline)
     ) -> Outputs:
         columns = {"columns": True} if call.needs_columns else {}
         forward = functools.partial(self._forward_in_dtype, **forward_params, **columns)
-        # A reading process cannot use the GPU of the main one.
-        device = self.device if num_workers == 0 and is_batched(self.device) else None
-        opened = functools.partial(self._recording, call, device=device)
-        return Outputs(inputs, opened, forward, batch_size=batch_size, num_workers=num_workers)
+        opened = functools.partial(self._recording, call)
+        return Outputs(
+            inputs, opened, forward, batch_size=batch_size, num_workers=num_workers, device=self.device
+        )
 
-    def _recording(self, call: Call, source: Any, device: torch.device | None = None) -> Recording:
+    def _recording(self, call: Call, source: Any) -> Recording:
         if type(self).preprocess is ASTAudioClassificationPipeline.preprocess:
-            return call.open(source, device)
+            return call.open(source, is_joint=is_joint(self.feature_extractor, self.device))
         given = {} if call.source_rate is None else {"sampling_rate": call.source_rate}
         return PreparedRecording(functools.partial(self.preprocess, source, **given), self.feature_extractor)
 

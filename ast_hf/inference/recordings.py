@@ -8,21 +8,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from ..audio import AudioStream, load_audio, open_stream
 from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..timelines.levels import window_levels
 from ..timelines.windows import SAME_SECONDS, Window, WindowCutter, WindowPlan, filled, with_edges
-from ..window_features import window_features
+from ..window_features import WindowSamples, window_features, window_samples
 
 
 class WindowInputs(NamedTuple):
     """Model inputs of one window.
 
     Attributes:
-        features: what the extractor returns for one clip, as tensors with a batch dimension of 1.
+        features: what the extractor returns for one clip, as tensors with a batch dimension of 1; or `WindowSamples`.
         start: index of the window's first sample in the recording.
         length: number of its samples.
         levels: its level over time, see `window_levels`.
@@ -36,6 +35,20 @@ class WindowInputs(NamedTuple):
     levels: np.ndarray
     is_last: bool
     before: int = 0
+
+    @property
+    def shapes(self) -> list[Any]:
+        """Names and shapes of its features, without the batch dimension; windows of a batch have the same."""
+        if isinstance(self.features, WindowSamples):
+            return [("frames", self.features.frames)]
+        return [(name, value.shape[1:]) for name, value in sorted(self.features.items())]
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of its features."""
+        if isinstance(self.features, WindowSamples):
+            return self.features.frames
+        return int(self.features["input_values"].shape[1])
 
     @property
     def is_whole(self) -> bool:
@@ -58,7 +71,7 @@ class Recording:
         is_chosen: whether the user chose the length of the windows; a shorter recording is then an error.
         has_edges: whether there are shorter windows at both ends (`with_edges`), for a timeline.
         progress: a `ReadingBar`, called after each window with the number of samples so far, and of all.
-        device: where features are computed, None for the CPU.
+        is_joint: leave the features of windows to be computed with those of others, see `WindowSamples`.
     """
 
     def __init__(
@@ -72,7 +85,7 @@ class Recording:
         is_chosen: bool = False,
         has_edges: bool = False,
         progress: Any = None,
-        device: torch.device | None = None,
+        is_joint: bool = False,
     ) -> None:
         self.source = source
         self.extractor = extractor
@@ -82,7 +95,7 @@ class Recording:
         self.is_chosen = is_chosen
         self.has_edges = has_edges
         self.progress = progress
-        self.device = device
+        self.is_joint = is_joint
         self.length = 0
         self.problem: AstHfError | None = None
 
@@ -108,7 +121,9 @@ class Recording:
             try:
                 for window in with_edges(windows, self.plan) if self.has_edges else windows:
                     levels = window_levels(window.start, window.samples, self.plan.rate)
-                    yield window_inputs(self.extractor, window, self.plan, self.name, levels, self.device)
+                    yield window_inputs(
+                        self.extractor, window, self.plan, self.name, levels, is_joint=self.is_joint
+                    )
                     if self.progress is not None:
                         self.progress(window.start + len(window.samples), stream.length)
             finally:
@@ -171,14 +186,16 @@ def window_inputs(
     plan: WindowPlan,
     name: str,
     levels: np.ndarray,
-    device: torch.device | None = None,
+    *,
+    is_joint: bool = False,
 ) -> WindowInputs:
-    """Return the model inputs of a window, computed on `device`.
+    """Return the model inputs of a window, computed on the CPU, or with `is_joint` not yet.
 
     `levels` are its `window_levels`, `name` is the recording's.
     """
     full = window._replace(samples=filled(window, plan))
-    features = window_features(extractor, full, plan, name, device)
+    read = window_samples if is_joint else window_features
+    features = read(extractor, full, plan, name)
     count = len(window.samples)
     before = len(full.samples) - count if window.start == 0 else 0
     return WindowInputs(features, window.start, count, levels, window.is_last, before)

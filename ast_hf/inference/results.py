@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import BatchFeature
 
+from ..window_features import stacked_features
 from .recordings import Recording, WindowInputs
 
 
@@ -34,6 +34,7 @@ class Outputs:
         forward: returns the model's outputs for a batch of features.
         batch_size: windows that the model takes at once; batches may span inputs.
         num_workers: processes that read inputs; more than 0 needs inputs that are a list or a data set.
+        device: where the features of `WindowSamples` are computed.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Outputs:
         *,
         batch_size: int = 1,
         num_workers: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         self.inputs = inputs
         self._is_indexed = isinstance(inputs, Sized) and hasattr(inputs, "__getitem__")
@@ -51,17 +53,19 @@ class Outputs:
         self._forward = forward
         self._batch_size = batch_size
         self._num_workers = num_workers if self._is_indexed else 0
+        self._device = device
 
     def __iter__(self) -> Iterator[Output]:
         for batch in self._batches():
-            outputs = self._forward(_stacked([piece.window.features for piece in batch]))
+            features = [piece.window.features for piece in batch]
+            outputs = self._forward(stacked_features(features, batch[0].recording.extractor, self._device))
             for row, piece in enumerate(batch):
                 yield Output(*piece, _row(outputs, row))
 
     def _batches(self) -> Iterator[list[_Piece]]:
         batch: list[_Piece] = []
         for piece in self._pieces():
-            if batch and _shapes(batch[0]) != _shapes(piece):
+            if batch and batch[0].window.shapes != piece.window.shapes:
                 yield batch
                 batch = []
             batch.append(piece)
@@ -142,17 +146,6 @@ class _WorkerReader(Dataset):
     def __getitem__(self, index: int) -> tuple[int, WindowInputs | None]:
         first = next(iter(self._open(self.inputs[index])))
         return index, first if first.is_last else None
-
-
-def _shapes(piece: _Piece) -> list[Any]:
-    return [(name, value.shape[1:]) for name, value in sorted(piece.window.features.items())]
-
-
-def _stacked(features: list[Any]) -> Any:
-    """Return features of several windows as those of one batch."""
-    if len(features) == 1:
-        return features[0]
-    return BatchFeature({name: torch.cat([each[name] for each in features]) for name in features[0]})
 
 
 def _row(outputs: Any, row: int) -> Any:

@@ -69,7 +69,6 @@ class WindowScorer:
 
     def _columns(self, window: WindowInputs, logits: Any) -> Columns:
         """Return the scores of the columns that begin in the window; the others are padding."""
-        frames = window.features["input_values"].shape[1]
-        times = np.array(column_times(self._config, frames)) - window.before / self._rate
+        times = np.array(column_times(self._config, window.frames)) - window.before / self._rate
         inside = (times[:, 1] > 0) & (times[:, 0] * self._rate < window.length)
         return Columns(self._scores(logits[: len(times)][inside]), times[inside])

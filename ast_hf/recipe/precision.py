@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers.utils import is_torch_bf16_gpu_available
 
 from .. import processor
 from ..errors import AstHfError, error
@@ -87,9 +86,4 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def _gpu_has_bfloat16() -> bool:
-    """Return True if the accelerator computes bfloat16 in hardware."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.backends.mps.is_available():
-        return False
-    return bool(is_torch_bf16_gpu_available())
+    return processor.gpu_has_bfloat16()

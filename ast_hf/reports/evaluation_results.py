@@ -84,6 +84,8 @@ class Evaluation:
         versions: of the packages that affect results.
         verdict: the main outcome beside logistic regression, if a training split could be read; None for results
             that were not judged.
+        device: where the models computed.
+        precision: of their arithmetic: `"float32"`, `"bfloat16"`, `"float16"` or `"int8"`.
     """
 
     folder: Path
@@ -97,6 +99,8 @@ class Evaluation:
     versions: dict[str, str] = field(default_factory=result_versions)
     sound: dict[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
+    device: str = "cpu"
+    precision: str = "float32"
 
     @property
     def main(self) -> str:
@@ -121,6 +125,8 @@ class Evaluation:
                 "calibration": calibrations,
                 "labels": self.labels,
                 "verdict": None if self.verdict is None else self.verdict.to_dict(),
+                "device": self.device,
+                "precision": self.precision,
             }
         )
 
@@ -137,6 +143,7 @@ class Evaluation:
         lines.append("")
         place = f"classes, pictures and numbers are in {printable(self.folder)}"
         lines.append(f"{self.clips} clips of {printable(self.split)}; {place}")
+        lines.append(f"computed on {self.device} in {self.precision}")
         for model, outcome in self.outcomes.items():
             lines += _format_calibration(model, outcome.calibration, is_stored=outcome.before is not None)
         return "\n".join(lines)

@@ -101,6 +101,8 @@ class TimelineEvaluation:
         outcomes: by name: the checkpoint's, with a fit `"before the fit"`, `"always on"` and `"nothing"`.
         fit: what was fitted, or None.
         versions: of the packages that affect results.
+        device: where the model computed.
+        precision: of its arithmetic: `"float32"`, `"bfloat16"`, `"float16"` or `"int8"`.
     """
 
     folder: Path
@@ -117,6 +119,8 @@ class TimelineEvaluation:
     outcomes: dict[str, TimelineOutcome]
     fit: TimelineFit | None = None
     versions: dict[str, str] = field(default_factory=result_versions)
+    device: str = "cpu"
+    precision: str = "float32"
 
     @property
     def main(self) -> TimelineOutcome:
@@ -166,6 +170,8 @@ class TimelineEvaluation:
                 "fit": None if self.fit is None else asdict(self.fit),
                 "labels": self.labels,
                 "without_reference": self.without_reference,
+                "device": self.device,
+                "precision": self.precision,
             }
         )
 
@@ -197,6 +203,7 @@ class TimelineEvaluation:
         hours = f"{self.seconds / 60:.1f} min"
         place = f"rows, numbers and predicted events are in {printable(self.folder)}"
         lines = [f"{self.recordings} recordings of {printable(self.split)}, {hours}; {place}"]
+        lines.append(f"computed on {self.device} in {self.precision}")
         if absent := self.without_reference:
             lines.append(f"labels of the model that are not in the reference, and have no F1: {len(absent)}")
         if self.main.psds is None:

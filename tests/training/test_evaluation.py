@@ -22,6 +22,7 @@ from matplotlib.image import imread
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import pipeline
 
 from ast_hf import (
@@ -34,9 +35,12 @@ from ast_hf import (
     AstInputError,
     AstRunError,
     cli,
+    device_features,
     feature_extraction_ast,
+    window_features,
 )
-from ast_hf.device_features import log_mel_padded
+from ast_hf.acceleration import placement
+from ast_hf.device_features import as_float32, log_mel_padded
 from ast_hf.evaluation import prediction
 from ast_hf.evaluation.evaluate import evaluate_checkpoints
 from ast_hf.evaluation.prediction import ensemble_logits, predict_logits
@@ -197,6 +201,7 @@ def test_one_checkpoint(made: dict[str, str], clips: Path, by_hand: Callable, tm
     truth = truth_of(files)
     metrics = evaluation.outcomes[made["one"]].metrics
     assert metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1))
+    assert (evaluation.device, evaluation.precision) == ("cpu", "float32")
     assert metrics["mAP"] == pytest.approx(average_precision_score(np.eye(3)[truth], scores), abs=1e-9)
     assert metrics["mAUC"] == pytest.approx(roc_auc_score(np.eye(3)[truth], scores), abs=1e-9)
     assert metrics["NLL"] == pytest.approx(-np.mean(np.log(scores[np.arange(12), truth])), abs=1e-4)
@@ -648,6 +653,116 @@ def test_prediction_on_a_gpu_computes_the_features_there(
         monkeypatch.setattr(module, "is_batched", lambda device: True)
     assert predict_logits(model, split, extractor, batch_size=5) == pytest.approx(expected, abs=1e-4)
     assert batches == ([] if mask else [5, 5, 2])
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat the CPU as a GPU with bfloat16."""
+    for module in (placement, prediction, feature_extraction_ast, window_features):
+        monkeypatch.setattr(module, "is_batched", lambda device: True)
+    monkeypatch.setattr(placement, "gpu_has_bfloat16", lambda: True)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what a GPU is waited for: values that are read, and what depends on them."""
+
+    names = ("item", "_local_scalar_dense", "nonzero", "is_nonzero", "equal", "allclose", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in self.names:
+            self.found.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_prediction_on_a_gpu_waits_for_nothing_between_batches(
+    made: dict[str, str], clips: Path, pretended_gpu: None
+) -> None:
+    split = load_audio_dataset(clips)["test"]
+    model = ASTForAudioClassification.from_pretrained(made["one"])
+    extractor = ASTFeatureExtractor.from_pretrained(made["one"])
+    with Waits() as waits:
+        predict_logits(model, split, extractor, batch_size=3)
+    assert waits.found == ["item"]  # the seed that the loader draws on the CPU when it starts
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_waveforms_travel_as_int16_without_changing_a_bit(
+    made: dict[str, str], clips: Path, workers: int, pretended_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = load_audio_dataset(clips)["test"]
+    model = ASTForAudioClassification.from_pretrained(made["one"])
+    extractor = ASTFeatureExtractor.from_pretrained(made["one"])
+    kinds = []
+
+    def noted(samples: torch.Tensor) -> torch.Tensor:
+        kinds.append(samples.dtype)
+        return as_float32(samples)
+
+    monkeypatch.setattr(feature_extraction_ast, "as_float32", noted)
+    found = predict_logits(model, split, extractor, batch_size=5, workers=workers)
+    monkeypatch.setattr(device_features, "_whole_samples", lambda waveform: None)
+    assert np.array_equal(found, predict_logits(model, split, extractor, batch_size=5, workers=workers))
+    assert kinds == [torch.int16] * 3 + [torch.float32] * 3
+
+
+def test_loaders_fit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "default_readers", lambda training: 0 if training["use_cpu"] else 7)
+    cpu, gpu = torch.device("cpu"), torch.device("meta")
+    cases: dict[tuple[Any, ...], tuple[int, int]] = {
+        (cpu, 1_000, None, None): (8, 0),
+        (gpu, 1_000, None, None): (64, 7),
+        (gpu, 65, None, None): (64, 2),
+    }
+    cases |= {(gpu, 1_000, 5, 3): (5, 3), (cpu, 1_000, 5, 3): (5, 3), (gpu, 1_000, None, 0): (64, 0)}
+    for arguments, expected in cases.items():
+        given = prediction._loader(*arguments).keywords
+        assert (given["batch_size"], given["num_workers"]) == expected
+
+
+def test_a_bad_clip_is_named_by_the_process_that_reads_it(
+    made: dict[str, str], clips: Path, tmp_path: Path, pretended_gpu: None
+) -> None:
+    folder = tmp_path / "clips"
+    shutil.copytree(clips / "test", folder / "test")
+    split = load_audio_dataset(folder)["test"]
+    soundfile.write(folder / "test" / "dog" / "1.wav", np.zeros(10), 16_000)
+    model = ASTForAudioClassification.from_pretrained(made["one"])
+    extractor = ASTFeatureExtractor.from_pretrained(made["one"])
+    for workers in (0, 2):
+        with pytest.raises(AstHfError, match=r"E103.*row 6.*1\.wav"):
+            predict_logits(model, split, extractor, workers=workers)
+
+
+def test_what_was_chosen_is_in_the_results(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
+    evaluation = evaluate_checkpoints([made["one"]], clips, output_dir=tmp_path, precision="int8")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["device"], results["precision"]) == ("cpu", "int8")
+    assert "computed on cpu in int8" in evaluation.table().splitlines()
+    with pytest.raises(AstHfError, match=r"E302\] precision: 'int4'"):
+        evaluate_checkpoints([made["one"]], "nowhere", output_dir=tmp_path, precision="int4")
+
+
+@pytest.mark.filterwarnings("ignore:.*W408")
+def test_on_a_gpu_the_weights_are_in_bfloat16_by_default(
+    made: dict[str, str], clips: Path, tmp_path: Path, pretended_gpu: None
+) -> None:
+    logits = {}
+    for precision in (None, "float32"):
+        file = tmp_path / f"{precision}.safetensors"
+        evaluation = evaluate_checkpoints(
+            [made["one"], made["two"]],
+            clips,
+            output_dir=tmp_path / "out",
+            precision=precision,
+            save_logits=file,
+        )
+        assert evaluation.precision == (precision or "bfloat16")
+        logits[precision] = load_logits(file).logits
+    assert 0 < np.abs(logits[None] - logits["float32"]).max() < 0.2 * np.abs(logits["float32"]).max()
 
 
 def test_prediction_does_not_change_the_model_and_names_broken_clips(

@@ -165,6 +165,7 @@ def test_files(checkpoint: Path, data: Path, tmp_path: Path, heard: Any) -> None
     assert results["metrics"][str(checkpoint)]["event_micro"] == pytest.approx(0.8)
     assert (results["recordings"], results["split"], results["without_reference"]) == (3, "test", ["owl"])
     assert results["definitions"]["collar_seconds"] == 0.2
+    assert (results["device"], results["precision"]) == ("cpu", "float32")
     rows = list(csv.DictReader((folder / "per_class.csv").open(encoding="utf-8")))
     assert [row["label"] for row in rows] == LABELS
     assert [(row["events"], row["correct_events"], row["event_f1"]) for row in rows] == [
@@ -584,6 +585,8 @@ def test_the_command(
         assert text in printed
     assert ASTConfig.from_pretrained(checkpoint).timeline["hop_seconds"] == 0.1
     assert cli.main([*words[:6], "--threshold", "fitted", "--split", "validation"]) == 0
+    assert cli.main([*words[:6], "--precision", "int8"]) == 0
+    assert "computed on cpu in int8" in capsys.readouterr().out
 
 
 def test_the_command_ends_with_65_if_a_recording_is_damaged(
