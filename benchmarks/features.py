@@ -20,8 +20,10 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -56,16 +58,19 @@ def measure_all(*, quick: bool = False) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "pairs": pairs,
         "features": measure(pairs),
+        **({"torchaudio": measure(pairs, with_torchaudio=True)} if find_spec("torchaudio") else {}),
         "flac": measure_flac(pairs),
         "threads": measure_threads(pairs=QUICK_PAIRS if quick else BATCH_PAIRS),
     }
 
 
-def measure(pairs: int = PAIRS) -> dict[str, float]:
-    """Measure features of samples."""
-    return compare(
-        lambda extractor: partial(extractor, sampling_rate=RATE, return_tensors="np"), clip(), pairs
-    )
+def measure(pairs: int = PAIRS, *, with_torchaudio: bool = False) -> dict[str, float]:
+    """Measure features of samples, against one of the two paths of transformers' extractor."""
+
+    def calling(extractor: Callable) -> Callable:
+        return partial(extractor, sampling_rate=RATE, return_tensors="np")
+
+    return compare(calling, clip(), pairs, with_torchaudio=with_torchaudio)
 
 
 def measure_flac(pairs: int = PAIRS) -> dict[str, float]:
@@ -90,22 +95,28 @@ def clip() -> np.ndarray:
     return np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
 
 
-def compare(use: Callable[[Callable], Callable], given: object, pairs: int) -> dict[str, float]:
+def compare(
+    use: Callable[[Callable], Callable], given: object, pairs: int, *, with_torchaudio: bool = False
+) -> dict[str, float]:
     """Return the median ratio of CPU times, its quartiles, and the largest and mean difference of the two outputs.
 
     Args:
         use: turns an extractor into a function of `given` that returns its features.
         given: samples or the bytes of a file.
         pairs: pairs of turns that are timed.
+        with_torchaudio: stock takes the path with torchaudio, which it does wherever that is installed.
     """
-    from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
+    from transformers.models.audio_spectrogram_transformer import (
+        feature_extraction_audio_spectrogram_transformer as stock_module,
+    )
 
     from ast_hf import ASTFeatureExtractor
 
-    with warnings.catch_warnings(), threadpool_limits(limits=1):
+    has_torchaudio = patch.object(stock_module, "is_speech_available", lambda: with_torchaudio)
+    with warnings.catch_warnings(), threadpool_limits(limits=1), has_torchaudio:
         warnings.simplefilter("ignore")  # stock warns about two empty mel filters, which Kaldi has as well
         torch.set_num_threads(1)
-        stock = use(StockExtractor())
+        stock = use(stock_module.ASTFeatureExtractor())
         ours = use(ASTFeatureExtractor())
         difference = np.abs(stock(given)["input_values"] - ours(given)["input_values"])
         ratios = interleave(partial(stock, given), partial(ours, given), pairs=pairs)

@@ -81,7 +81,7 @@ def test_half_precision_stays_close(dtype: torch.dtype) -> None:
 def test_segments_give_the_gradients_of_a_mask(head: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = model(hidden_size=2 * head, num_attention_heads=2).cuda().train()
     arguments = {"input_values": spectrograms().cuda(), "attention_mask": MASK.cuda()}
-    results = []
+    results: list[list[Any]] = []
     for is_able in (padded_attention.is_able, lambda *_: False):
         monkeypatch.setattr(padded_attention, "is_able", is_able)
         ours.zero_grad()

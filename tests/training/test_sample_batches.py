@@ -148,7 +148,12 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_module, "is_batched", lambda device: True)
 
 
-PLAN = {**VARIED, "model": {"config": TINY}, "features": {"mean": -5.0, "std": 4.0}, "threads": 1}
+PLAN: dict[str, Any] = {
+    **VARIED,
+    "model": {"config": TINY},
+    "features": {"mean": -5.0, "std": 4.0},
+    "threads": 1,
+}
 
 
 def logged(trainer: ASTTrainer) -> list[float]:

@@ -229,8 +229,12 @@ def test_a_recipe_may_search_for_unused_parameters(clips: Path, tmp_path: Path) 
 
 
 def test_a_graph_is_not_static_with_accumulation_or_if_a_recipe_says_so(clips: Path, tmp_path: Path) -> None:
-    for number, options in enumerate(({"gradient_accumulation_steps": 2}, {"ddp_static_graph": False})):
-        trainer = prepare(recipe(clips, FIXED, **options), tmp_path / str(number)).trainer
+    plans = (
+        recipe(clips, FIXED, gradient_accumulation_steps=2),
+        recipe(clips, FIXED, ddp_static_graph=False),
+    )
+    for number, plan in enumerate(plans):
+        trainer = prepare(plan, tmp_path / str(number)).trainer
         assert not trainer.accelerator.ddp_handler.static_graph
 
 
