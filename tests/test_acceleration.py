@@ -279,3 +279,15 @@ def test_merged_tokens_leave_no_states(
     fast = optimize_for_inference(model, merge_tokens=2)
     with pytest.raises(AstInputError, match=r"E304.*merge_tokens=0"):
         fast(clips, **asked)
+
+
+def test_projections_may_have_no_biases(products: str) -> None:
+    torch.manual_seed(0)
+    model = randomise(
+        ASTForAudioClassification(ASTConfig(**{**TINY, "num_hidden_layers": 2, "qkv_bias": False}))
+    )
+    clips = torch.randn(1, TINY["max_length"], TINY["num_mel_bins"])
+    exact = model(clips).logits
+    for precision, tolerance in (("float32", 1e-5), ("int8", 0.1)):
+        found = optimize_for_inference(model, precision)(clips).logits.float()
+        assert largest_gap(found, exact) <= tolerance * max(1.0, float(exact.abs().max()))
