@@ -37,7 +37,7 @@ def can_shorten(block: nn.Module, outer: tuple[nn.Module, ...], implementation: 
         implementation: name of the attention function.
         dropout: probability that an attention weight is dropped in this call.
     """
-    if dropout or implementation not in _EQUAL or _has_global_hooks():
+    if dropout or implementation not in _EQUAL or has_global_hooks():
         return False
     inner = list(block.modules())
     if any(has_hooks(module) for module in (*outer, *inner)):
@@ -92,8 +92,14 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
-def _has_global_hooks() -> bool:
-    return bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+def has_global_hooks() -> bool:
+    """Return True if a hook reads what every module takes or returns."""
+    return bool(
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    )
 
 
 def _is_plain(module: nn.Module) -> bool:
