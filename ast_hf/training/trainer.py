@@ -428,6 +428,7 @@ class ASTTrainer(SealedTrainer):
 
         On a GPU the error comes one batch later, but before anything is saved or evaluated.
         """
+        inputs = self._with_features(inputs)  # of a batch that did not come by `get_batch_samples`
         rows = inputs.pop("row", None)
         views = inputs.pop("teacher", None)
         labels = inputs.get("labels")
@@ -512,8 +513,15 @@ class ASTTrainer(SealedTrainer):
     # ---------------------------------------------------------------- evaluating
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Return loss, logits and labels of a batch, after computing the features that its loader left."""
-        return super().prediction_step(model, self._with_features(inputs), *args, **kwargs)
+        """Return loss, logits and labels of a batch, after computing the features that its loader left.
+
+        They take the place of the samples in `inputs`, where `include_for_metrics` reads them.
+        """
+        batch = self._with_features(inputs)
+        if batch is not inputs:
+            inputs.clear()
+            inputs.update(batch)
+        return super().prediction_step(model, inputs, *args, **kwargs)
 
     def _evaluate_watched(self) -> None:
         """Evaluate `watched` and log its metrics; `evaluate` would pass them to early stopping."""
