@@ -189,7 +189,7 @@ class ASTTrainer(SealedTrainer):
 
         It does not compile them. Between processes, gradients are views of the buffers that are sent, and a backward
         pass is not searched for unused parameters, of which there are none: without accumulation all passes have one
-        graph. Pinned batches are sent without waiting.
+        graph, unless the arguments ask for that search. Pinned batches are sent without waiting.
         """
         super().create_accelerator_and_postprocess()
         accelerator = self.accelerator
@@ -201,7 +201,8 @@ class ASTTrainer(SealedTrainer):
             if self.args.ddp_find_unused_parameters is None:
                 accelerator.ddp_handler.find_unused_parameters = False
             if self.args.ddp_static_graph is None:
-                accelerator.ddp_handler.static_graph = self.args.gradient_accumulation_steps == 1
+                varies = self.args.gradient_accumulation_steps > 1 or self.args.ddp_find_unused_parameters
+                accelerator.ddp_handler.static_graph = not varies
 
     @property
     def _groups_by_length(self) -> bool:
