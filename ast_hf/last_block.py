@@ -42,7 +42,9 @@ def can_shorten(block: nn.Module, outer: tuple[nn.Module, ...], implementation: 
     inner = list(block.modules())
     if any(has_hooks(module) for module in (*outer, *inner)):
         return False
-    return all(map(_is_plain, inner))
+    attention = getattr(getattr(block, "attention", None), "attention", None)
+    projections = (getattr(attention, name, None) for name in ("query", "key", "value"))
+    return all(map(_is_plain, inner)) and all(map(is_plain_linear, projections))
 
 
 def special_token_attention(
@@ -76,7 +78,7 @@ def special_token_attention(
     return attended if to_value.bias is None else attended + to_value.bias
 
 
-def is_plain_linear(module: nn.Module) -> bool:
+def is_plain_linear(module: nn.Module | None) -> bool:
     """Return True for torch's linear layer with ordinary weights: not quantised, sharded, or that of an adapter."""
     return type(module) is nn.Linear and type(module.weight) is nn.Parameter
 

@@ -127,9 +127,11 @@ class ASTSelfAttention(nn.Module):
         is_plain = all(is_plain_linear(linear) and not has_hooks(linear) for linear in linears)
         if not torch.compiler.is_compiling() or not is_plain:
             return [linear(hidden) for linear in linears]
+        biases = [linear.bias for linear in linears if linear.bias is not None]
+        if len(biases) not in (0, len(linears)):
+            return [linear(hidden) for linear in linears]
         weight = torch.cat([linear.weight for linear in linears])
-        biases = [linear.bias for linear in linears]
-        bias = None if biases[0] is None else torch.cat(biases)
+        bias = torch.cat(biases) if biases else None
         return nn.functional.linear(hidden, weight, bias).chunk(3, dim=-1)
 
 
@@ -563,7 +565,9 @@ class ASTModel(ASTPreTrainedModel):
         implementation = "eager" if output_attentions else self.config._attn_implementation or "eager"
         embedded, visible = self._embedded(input_values, attention_mask)
         keeps_states = output_hidden_states is not False
-        reads_special = special_tokens_only and not keeps_states  # segments change the tokens that a mask hides
+        reads_special = (
+            special_tokens_only and not keeps_states
+        )  # segments change the tokens that a mask hides
         shortens = reads_special and self._can_shorten(implementation, output_attentions)
         clips = None
         mask = None

@@ -256,3 +256,18 @@ def test_compiled_blocks_project_to_queries_keys_and_values_in_one_product(
     calls = [str(node.target) for node in counter.graphs[0].graph.nodes if node.op == "call_function"]
     assert sum("linear" in call for call in calls) == 4  # that product, attention's output, two of the MLP
     assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize("names", [("key",), ("query",), ("query", "key", "value")])
+def test_one_product_leaves_out_the_biases_that_are_not_there(
+    names: tuple[str, ...], model: ASTForAudioClassification
+) -> None:
+    for block in model.base_model.encoder.layer:
+        for name, linear in block.attention.attention.named_children():
+            torch.nn.init.ones_(linear.bias)
+            if name in names:
+                linear.bias = None
+    expected = model(**clips()).logits
+    torch.compiler.reset()
+    compile_blocks(model, backend="eager")
+    assert (model(**clips()).logits - expected).abs().max() <= 1e-6

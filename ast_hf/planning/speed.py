@@ -226,9 +226,7 @@ def _decoding_seconds(inputs: Inputs, count: int) -> float:
     return (time.perf_counter() - began) / len(rows)
 
 
-def _make_items(
-    inputs: Inputs, count: int, *, leaves_features: bool
-) -> tuple[list[dict[str, Any]], float]:
+def _make_items(inputs: Inputs, count: int, *, leaves_features: bool) -> tuple[list[dict[str, Any]], float]:
     """Return model inputs of some clips, and the mean seconds of making one from a decoded clip.
 
     With `leaves_features` the items hold samples, whose features are computed in the step.
