@@ -8,6 +8,8 @@ attended values `(softmax x) W_v^T`. This leaves out about one block of the mode
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -78,7 +80,7 @@ def special_token_attention(
     return attended if to_value.bias is None else attended + to_value.bias
 
 
-def is_plain_linear(module: nn.Module | None) -> bool:
+def is_plain_linear(module: Any) -> bool:
     """Return True for torch's linear layer with ordinary weights: not quantised, sharded, or that of an adapter."""
     return type(module) is nn.Linear and type(module.weight) is nn.Parameter
 

@@ -77,9 +77,14 @@ def test_features_of_a_gpu_are_measured_in_the_step(
 ) -> None:
     monkeypatch.setattr(trainer_module, "is_batched", lambda device: True)
     run = prepared(clips, tmp_path)
-    kinds = []
+    kinds: list[set[str]] = []
     compute = run.trainer.compute_loss
-    run.trainer.compute_loss = lambda model, batch: kinds.append(set(batch)) or compute(model, batch)
+
+    def watched(model: Any, batch: dict[str, Any]) -> Any:
+        kinds.append(set(batch))
+        return compute(model, batch)
+
+    monkeypatch.setattr(run.trainer, "compute_loss", watched)
     measure_speed(run, steps=1)
     assert kinds
     assert all("samples" in kind and "input_values" not in kind for kind in kinds)
