@@ -8,6 +8,8 @@ attended values `(softmax x) W_v^T`. This leaves out about one block of the mode
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -37,12 +39,14 @@ def can_shorten(block: nn.Module, outer: tuple[nn.Module, ...], implementation: 
         implementation: name of the attention function.
         dropout: probability that an attention weight is dropped in this call.
     """
-    if dropout or implementation not in _EQUAL or _has_global_hooks():
+    if dropout or implementation not in _EQUAL or has_global_hooks():
         return False
     inner = list(block.modules())
     if any(has_hooks(module) for module in (*outer, *inner)):
         return False
-    return all(map(_is_plain, inner))
+    attention = getattr(getattr(block, "attention", None), "attention", None)
+    projections = (getattr(attention, name, None) for name in ("query", "key", "value"))
+    return all(map(_is_plain, inner)) and all(map(is_plain_linear, projections))
 
 
 def special_token_attention(
@@ -76,7 +80,7 @@ def special_token_attention(
     return attended if to_value.bias is None else attended + to_value.bias
 
 
-def is_plain_linear(module: nn.Module) -> bool:
+def is_plain_linear(module: Any) -> bool:
     """Return True for torch's linear layer with ordinary weights: not quantised, sharded, or that of an adapter."""
     return type(module) is nn.Linear and type(module.weight) is nn.Parameter
 
@@ -92,8 +96,14 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
-def _has_global_hooks() -> bool:
-    return bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+def has_global_hooks() -> bool:
+    """Return True if a hook reads what every module takes or returns."""
+    return bool(
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    )
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -126,9 +127,11 @@ class ASTSelfAttention(nn.Module):
         is_plain = all(is_plain_linear(linear) and not has_hooks(linear) for linear in linears)
         if not torch.compiler.is_compiling() or not is_plain:
             return [linear(hidden) for linear in linears]
+        biases = [linear.bias for linear in linears if linear.bias is not None]
+        if len(biases) not in (0, len(linears)):
+            return [linear(hidden) for linear in linears]
         weight = torch.cat([linear.weight for linear in linears])
-        biases = [linear.bias for linear in linears]
-        bias = None if biases[0] is None else torch.cat(biases)
+        bias = torch.cat(biases) if biases else None
         return nn.functional.linear(hidden, weight, bias).chunk(3, dim=-1)
 
 
@@ -540,7 +543,8 @@ class ASTModel(ASTPreTrainedModel):
             output_hidden_states: also return the embeddings and every block's output, before the last
                 LayerNorm. An index or several return those states only, with None for the others.
             special_tokens_only: the caller reads `pooler_output` only. `last_hidden_state` then may have the class
-                and distillation token only, `(batch, 2, hidden_size)`, which saves most of the last block.
+                and distillation token only, `(batch, 2, hidden_size)`, which saves most of the last block, and tokens
+                that `attention_mask` hides may have other values.
             **kwargs: arguments that transformers passes to every model; `return_dict=False` returns a tuple.
                 Names that look misspelt give a warning (W302).
 
@@ -561,14 +565,15 @@ class ASTModel(ASTPreTrainedModel):
         implementation = "eager" if output_attentions else self.config._attn_implementation or "eager"
         embedded, visible = self._embedded(input_values, attention_mask)
         keeps_states = output_hidden_states is not False
-        shortens = (
-            special_tokens_only and not keeps_states and self._can_shorten(implementation, output_attentions)
-        )
+        reads_special = (
+            special_tokens_only and not keeps_states
+        )  # segments change the tokens that a mask hides
+        shortens = reads_special and self._can_shorten(implementation, output_attentions)
         clips = None
         mask = None
         special_mask = None
         masks_frames = attention_mask is not None and attention_mask.shape[1] == input_values.shape[1]
-        if masks_frames and not keeps_states and self._takes_segments(embedded, implementation):
+        if masks_frames and reads_special and self._takes_segments(embedded, implementation):
             clips = segments(visible)
             embedded = clips.sort(embedded)
             mask, visible, implementation = clips.bounds, clips.visible, SEGMENTS
@@ -584,9 +589,10 @@ class ASTModel(ASTPreTrainedModel):
             special_tokens_only=shortens,
             output_hidden_states=keeps_states,
         )
-        last = self.layernorm(states[-1])
+        last = states[-1]
         if clips is not None and not shortens:
             last = clips.unsort(last)
+        last = self.layernorm(last)
         return BaseModelOutputWithPooling(
             last_hidden_state=last,
             pooler_output=(last[:, 0] + last[:, 1]) / 2,
@@ -617,7 +623,15 @@ class ASTModel(ASTPreTrainedModel):
     def _takes_segments(self, embedded: torch.Tensor, implementation: str) -> bool:
         """Return True if padding that is masked by frames, so that special tokens are visible, needs no mask."""
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
-        return takes_segments(embedded, self.config, implementation, dropout=dropout, modules=self.encoder)
+        takes = takes_segments(embedded, self.config, implementation, dropout=dropout, modules=self.encoder)
+        return takes and _is_own(self.encoder)
+
+
+def _is_own(encoder: nn.Module) -> bool:
+    """Return True if no class of the user's own takes the mask, in whose place `SEGMENTS` passes their bounds."""
+    found = Counter(type(module) for module in encoder.modules())
+    depth = len(encoder.layer)
+    return all(found[kind] == depth for kind in (ASTLayer, ASTAttention, ASTSelfAttention))
 
 
 def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

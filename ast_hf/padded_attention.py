@@ -15,7 +15,7 @@ from torch import nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_ast import ASTConfig
-from .last_block import has_hooks
+from .last_block import has_global_hooks, has_hooks
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -87,9 +87,10 @@ def takes_segments(
     """Return True if attention can run on segments, with the same result.
 
     It needs torch's own fused attention, a GPU with flash attention, and 16 bits. It is off if attention weights are
-    dropped, if a hook within `modules` could read tokens in another order, and while the whole model is compiled.
+    dropped, if a hook within `modules` or on every module could read tokens in another order, and while the whole model
+    is compiled.
     """
-    if implementation != "sdpa" or dropout or torch.compiler.is_compiling():
+    if implementation != "sdpa" or dropout or torch.compiler.is_compiling() or has_global_hooks():
         return False
     columns = config.hidden_size // config.num_attention_heads
     if not is_able(tokens, columns):

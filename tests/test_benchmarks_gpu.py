@@ -39,6 +39,15 @@ def test_targets_depend_on_the_gpu() -> None:
     assert "| training, compiled | 600 | - |" in gpu.section({**stored, "gpu": "NVIDIA A100"})
 
 
+@pytest.mark.long
+def test_programs_need_no_other_part() -> None:
+    bench = gpu.Bench(torch.device("cpu"), replace(gpu.TINY, rounds=1, clips=260), None)
+    bench.run("programs", gpu.programs)
+    assert not bench.failures.keys() - {"evaluate"}  # which may take no longer for four clips more
+    assert "`ast-hf finetune`, files to weights, compiled" in bench.rates
+    assert bench.facts == {}
+
+
 def _divide(_: gpu.Bench) -> None:
     raise ZeroDivisionError("division by zero")
 

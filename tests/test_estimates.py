@@ -15,6 +15,7 @@ from ast_hf.planning.estimates import Speed, estimate, measure_speed
 from ast_hf.planning.extent import measure_extent
 from ast_hf.planning.speed import spread_rows
 from ast_hf.training import Run, prepare
+from ast_hf.training import trainer as trainer_module
 
 SPEED = Speed(0.5, 0.01, 400_000_000, 0.001, 0.002)
 
@@ -69,6 +70,24 @@ def test_measuring_changes_nothing(clips: Path, tmp_path: Path) -> None:
     assert 0 < speed.seconds_per_evaluated_clip < speed.seconds_per_step
     assert speed.peak_bytes > 100e6
     assert speed.device_bytes is None
+
+
+def test_features_of_a_gpu_are_measured_in_the_step(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "is_batched", lambda device: True)
+    run = prepared(clips, tmp_path)
+    kinds: list[set[str]] = []
+    compute = run.trainer.compute_loss
+
+    def watched(model: Any, batch: dict[str, Any]) -> Any:
+        kinds.append(set(batch))
+        return compute(model, batch)
+
+    monkeypatch.setattr(run.trainer, "compute_loss", watched)
+    measure_speed(run, steps=1)
+    assert kinds
+    assert all("samples" in kind and "input_values" not in kind for kind in kinds)
 
 
 def test_training_grows_with_steps_and_nothing_else(clips: Path, tmp_path: Path) -> None:

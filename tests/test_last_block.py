@@ -120,6 +120,12 @@ def _own_attention(model: ASTForAudioClassification) -> None:
     model.config._attn_implementation = "own_attention"
 
 
+def _factored_keys(model: ASTForAudioClassification) -> None:
+    attention = model.base_model.encoder.layer[-1].attention.attention
+    width = attention.key.in_features
+    attention.key = nn.Sequential(nn.Linear(width, 4), nn.Linear(4, width))
+
+
 def _dropout(model: ASTForAudioClassification) -> None:
     model.config.attention_probs_dropout_prob = 0.5
     model.train()
@@ -136,6 +142,7 @@ CHANGES: dict[str, Callable[[ASTForAudioClassification], None]] = {
     "a hook on its keys": _hook(f"{LAST}.attention.attention.key"),
     "a hook for gradients": _backward_hook,
     "another linear layer": _own_linear,
+    "keys of two layers": _factored_keys,
     "another forward": _own_forward,
     "a parametrised weight": _spectral_norm,
     "an attention function of one's own": _own_attention,

@@ -9,10 +9,12 @@ import pytest
 import torch
 from conftest import TINY
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ast_hf import ASTConfig, ASTForAudioClassification, ASTModel, padded_attention
 from ast_hf.embeddings_ast import token_mask
+from ast_hf.modeling_ast import ASTSelfAttention
 from ast_hf.patchout import Patchout
 from ast_hf.training.compilation import compile_blocks
 
@@ -92,15 +94,20 @@ def test_scores_and_gradients_are_those_of_a_mask(
         assert (one.grad - other.grad).abs().max() <= 1e-5, name
 
 
-def test_all_tokens_come_back_in_their_order(on_segments: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reads_special", [False, True], ids=["all tokens", "special tokens"])
+def test_all_tokens_come_back_in_their_order(
+    reads_special: bool, on_segments: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hidden tokens attend to visible ones where somebody may read them, as a column of an embedding does."""
     torch.manual_seed(0)
     base = ASTModel(ASTConfig(**TINY)).eval()
-    states = base(**clips()).last_hidden_state
-    assert len(on_segments) == TINY["num_hidden_layers"]
+    base.layernorm.register_forward_hook(lambda *_: None)  # it reads all tokens after the last block
+    states = base(**clips(), special_tokens_only=reads_special).last_hidden_state
+    assert len(on_segments) == (TINY["num_hidden_layers"] if reads_special else 0)
     monkeypatch.setattr(padded_attention, "is_able", lambda *_: False)
     expected = base(**clips()).last_hidden_state
-    visible = visible_tokens(base)
-    assert (states - expected)[visible].abs().max() <= 1e-6
+    read = visible_tokens(base) if reads_special else slice(None)
+    assert (states - expected)[read].abs().max() <= 1e-6
 
 
 def visible_tokens(base: ASTModel) -> torch.Tensor:
@@ -109,6 +116,14 @@ def visible_tokens(base: ASTModel) -> torch.Tensor:
 
 def _hooked(model: ASTForAudioClassification) -> dict[str, Any]:
     model.base_model.encoder.layer[0].register_forward_hook(lambda *_: None)
+    return {}
+
+
+def _own_attention(model: ASTForAudioClassification) -> dict[str, Any]:
+    class Own(ASTSelfAttention):
+        pass
+
+    model.base_model.encoder.layer[0].attention.attention.__class__ = Own
     return {}
 
 
@@ -131,6 +146,7 @@ def _eager(model: ASTForAudioClassification) -> dict[str, Any]:
     "change",
     [
         _hooked,
+        _own_attention,
         _token_mask,
         _dropping,
         _eager,
@@ -138,13 +154,36 @@ def _eager(model: ASTForAudioClassification) -> dict[str, Any]:
         lambda _: {"output_attentions": True},
         lambda _: {"attention_mask": None},
     ],
-    ids=["hook", "mask over tokens", "dropout", "eager", "states", "weights", "no mask"],
+    ids=["hook", "own attention", "mask over tokens", "dropout", "eager", "states", "weights", "no mask"],
 )
 def test_a_mask_is_used_where_tokens_may_not_be_sorted(
     change: Any, model: ASTForAudioClassification, on_segments: list[int]
 ) -> None:
     model(**{**clips(), **change(model)})
     assert on_segments == []
+
+
+def test_a_hook_on_every_module_needs_a_mask(
+    model: ASTForAudioClassification, on_segments: list[int]
+) -> None:
+    hook = register_module_forward_hook(lambda *_: None)
+    try:
+        model(**clips())
+    finally:
+        hook.remove()
+    assert on_segments == []
+
+
+def test_a_hook_on_the_last_norm_reads_tokens_in_their_order(
+    model: ASTForAudioClassification, on_segments: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[torch.Tensor] = []
+    model.base_model.layernorm.register_forward_hook(lambda *values: read.append(values[-1]))
+    model(**clips())
+    assert on_segments
+    monkeypatch.setattr(padded_attention, "is_able", lambda *_: False)
+    model(**clips())
+    assert (read[0] - read[1])[visible_tokens(model.base_model)].abs().max() <= 1e-5
 
 
 def test_a_machine_without_the_kernel_uses_a_mask(model: ASTForAudioClassification) -> None:
@@ -217,3 +256,18 @@ def test_compiled_blocks_project_to_queries_keys_and_values_in_one_product(
     calls = [str(node.target) for node in counter.graphs[0].graph.nodes if node.op == "call_function"]
     assert sum("linear" in call for call in calls) == 4  # that product, attention's output, two of the MLP
     assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize("names", [("key",), ("query",), ("query", "key", "value")])
+def test_one_product_leaves_out_the_biases_that_are_not_there(
+    names: tuple[str, ...], model: ASTForAudioClassification
+) -> None:
+    for block in model.base_model.encoder.layer:
+        for name, linear in block.attention.attention.named_children():
+            torch.nn.init.ones_(linear.bias)
+            if name in names:
+                linear.bias = None
+    expected = model(**clips()).logits
+    torch.compiler.reset()
+    compile_blocks(model, backend="eager")
+    assert (model(**clips()).logits - expected).abs().max() <= 1e-6

@@ -56,6 +56,9 @@ def test_a_quantised_model_keeps_its_weights(monkeypatch: pytest.MonkeyPatch) ->
     quantised = model()
     quantised.is_quantized = True
     assert place(quantised, GPU)[0].dtype == torch.float32
+    for device in (CPU, GPU):
+        with pytest.raises(AstConfigError, match=r"E302\] precision: 'bfloat16'.*quantised.*leave it out"):
+            place(quantised, device, "bfloat16")
 
 
 def test_on_a_cpu_nothing_changes_unless_a_copy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,9 @@ def place(model: Any, device: torch.device, precision: str | None = None) -> tup
         AstConfigError: E302 for a precision that is not possible.
     """
     check_precision(precision, device)
+    if precision is not None and getattr(model, "is_quantized", False):
+        what = f"{precision!r} is for weights that are not quantised, and these are"
+        raise error("E302", where="precision", what=what, fix="leave it out")
     if is_batched(device):
         dtype = _gpu_dtype(model, precision)
         model = model.to(device) if dtype is None else model.to(device, dtype)
@@ -83,6 +86,6 @@ def _gpu_dtype(model: Any, precision: str | None) -> torch.dtype | None:
     """Return the dtype of the weights on a GPU; None for the one that they have."""
     if precision in ("float32", "bfloat16"):
         return torch.float32 if precision == "float32" else torch.bfloat16
-    if precision is None and (model.dtype != torch.float32 or getattr(model, "is_quantized", False)):
+    if getattr(model, "is_quantized", False) or (precision is None and model.dtype != torch.float32):
         return None
     return torch.bfloat16 if gpu_has_bfloat16() else torch.float32

@@ -17,7 +17,7 @@ from ..device_features import JoinedClips, is_batched, joined
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.clips import ClipInputs
-from ..inputs.collation import Collator
+from ..inputs.collation import BUCKET_FRAMES, Collator
 from ..log_mel import num_samples
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification, mean_logits
@@ -152,11 +152,14 @@ def _loader(
 def _feature_batches(
     model: Any, inputs: ClipInputs, extractor: ASTFeatureExtractor, load: Callable[..., Any]
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield batches of model inputs, whose features the loader computes on the CPU."""
-    collate = Collator(extractor, model.config.patch_size)
+    """Yield batches of model inputs, whose features the loader computes on the CPU, or leaves to a GPU."""
+    on_gpu = is_batched(model.device)
+    collate = Collator(extractor, model.config.patch_size, bucket=BUCKET_FRAMES if on_gpu else 1)
+    inputs.leaves_features = on_gpu
     for batch in load(inputs, collate_fn=collate):
-        names = [name for name in ("input_values", "attention_mask") if name in batch]
-        yield {name: batch[name].to(model.device, non_blocking=batch[name].is_pinned()) for name in names}
+        moved = {name: part.to(model.device, non_blocking=part.is_pinned()) for name, part in batch.items()}
+        found = collate.with_features(moved)
+        yield {name: found[name] for name in ("input_values", "attention_mask") if name in found}
 
 
 def _waveform_batches(

@@ -66,7 +66,7 @@ def measure_speed(run: Run, *, steps: int = STEPS) -> Speed:
     size = trainer.args.train_batch_size
     with _unchanged(trainer), _watched_memory(trainer) as memory:
         decoding = _decoding_seconds(run.train, 2 * size)
-        items, feature = _make_items(run.train, 2 * size)
+        items, feature = _make_items(run.train, 2 * size, leaves_features=trainer.features_on == "gpu")
         batches = [trainer.data_collator(items[:size]), trainer.data_collator(items[size:] or items[:size])]
         update = _Update(trainer, batches)
         computing = _repeated(update, steps, trainer)
@@ -226,8 +226,11 @@ def _decoding_seconds(inputs: Inputs, count: int) -> float:
     return (time.perf_counter() - began) / len(rows)
 
 
-def _make_items(inputs: Inputs, count: int) -> tuple[list[dict[str, Any]], float]:
-    """Return model inputs of some clips, and the mean seconds of making one from a decoded clip."""
+def _make_items(inputs: Inputs, count: int, *, leaves_features: bool) -> tuple[list[dict[str, Any]], float]:
+    """Return model inputs of some clips, and the mean seconds of making one from a decoded clip.
+
+    With `leaves_features` the items hold samples, whose features are computed in the step.
+    """
     if not isinstance(inputs, ClipInputs):
         began = time.perf_counter()
         items = list(islice(iter(inputs), count))
@@ -242,9 +245,9 @@ def _make_items(inputs: Inputs, count: int) -> tuple[list[dict[str, Any]], float
         augment=inputs.processor.own.augment,
         augment_spectrogram=inputs.processor.own.augment_spectrogram,
     )
+    copy.leaves_features = leaves_features
     rows = spread_rows(len(copy), count)
-    for row in rows:
-        copy[row]  # decodes it, and those that it is mixed with
+    copy.__getitems__(rows)  # decodes them, and those that they are mixed with
     began = time.perf_counter()
-    items = [copy[row] for row in rows]
+    items = copy.__getitems__(rows)
     return items, (time.perf_counter() - began) / len(items)

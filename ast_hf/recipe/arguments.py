@@ -161,9 +161,7 @@ def build_arguments(
         AstConfigError: E307 for values that transformers refuses, for trackers that are not installed, for
             float16 on a CPU (accelerate would silently ignore it), and for processes without a group.
     """
-    defaults = (
-        _STREAMED_DEFAULTS if streamed else {**DEFAULTS, "dataloader_num_workers": default_readers(training)}
-    )
+    defaults = _STREAMED_DEFAULTS if streamed else {**DEFAULTS, **_reading_defaults(training)}
     arithmetic = precision_values(precision, training)
     values = {"report_to": reporters(), **defaults, **training, **arithmetic, **hub}
     if any(values.get(name) for name in _BFLOAT16) and _has_no_accelerator():
@@ -186,6 +184,14 @@ def build_arguments(
         raise error("E307", where=where, what=what, fix=fix, detail="environment")
     _warn_of_slow_bfloat16(arguments, where="" if precision is None else "precision")
     return arguments
+
+
+def _reading_defaults(training: dict[str, Any]) -> dict[str, Any]:
+    """Return the readers of a run that does not say; they stay between epochs, and with them the clips they decoded."""
+    if "dataloader_num_workers" in training:
+        return {}
+    readers = default_readers(training)
+    return {"dataloader_num_workers": readers, "dataloader_persistent_workers": readers > 0}
 
 
 def default_readers(training: dict[str, Any]) -> int:

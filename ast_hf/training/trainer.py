@@ -189,7 +189,7 @@ class ASTTrainer(SealedTrainer):
 
         It does not compile them. Between processes, gradients are views of the buffers that are sent, and a backward
         pass is not searched for unused parameters, of which there are none: without accumulation all passes have one
-        graph. Pinned batches are sent without waiting.
+        graph, unless the arguments ask for that search. Pinned batches are sent without waiting.
         """
         super().create_accelerator_and_postprocess()
         accelerator = self.accelerator
@@ -201,7 +201,8 @@ class ASTTrainer(SealedTrainer):
             if self.args.ddp_find_unused_parameters is None:
                 accelerator.ddp_handler.find_unused_parameters = False
             if self.args.ddp_static_graph is None:
-                accelerator.ddp_handler.static_graph = self.args.gradient_accumulation_steps == 1
+                varies = self.args.gradient_accumulation_steps > 1 or self.args.ddp_find_unused_parameters
+                accelerator.ddp_handler.static_graph = not varies
 
     @property
     def _groups_by_length(self) -> bool:
@@ -428,6 +429,7 @@ class ASTTrainer(SealedTrainer):
 
         On a GPU the error comes one batch later, but before anything is saved or evaluated.
         """
+        inputs = self._with_features(inputs)  # of a batch that did not come by `get_batch_samples`
         rows = inputs.pop("row", None)
         views = inputs.pop("teacher", None)
         labels = inputs.get("labels")
@@ -512,8 +514,15 @@ class ASTTrainer(SealedTrainer):
     # ---------------------------------------------------------------- evaluating
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Return loss, logits and labels of a batch, after computing the features that its loader left."""
-        return super().prediction_step(model, self._with_features(inputs), *args, **kwargs)
+        """Return loss, logits and labels of a batch, after computing the features that its loader left.
+
+        They take the place of the samples in `inputs`, where `include_for_metrics` reads them.
+        """
+        batch = self._with_features(inputs)
+        if batch is not inputs:
+            inputs.clear()
+            inputs.update(batch)
+        return super().prediction_step(model, inputs, *args, **kwargs)
 
     def _evaluate_watched(self) -> None:
         """Evaluate `watched` and log its metrics; `evaluate` would pass them to early stopping."""

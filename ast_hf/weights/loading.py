@@ -41,11 +41,15 @@ def named_state(state: Mapping[str, torch.Tensor]) -> State:
 
 @contextmanager
 def load_report_hidden() -> Iterator[None]:
-    """Keep transformers' table of missing and mismatched tensors out of the log of this thread."""
+    """Keep transformers' table of missing and mismatched tensors out of the log of this thread.
+
+    One of tensors that could not be converted stays: the error of transformers that follows points to it.
+    """
     thread = threading.get_ident()
 
     def is_visible(record: logging.LogRecord) -> bool:
-        return record.thread != thread or "LOAD REPORT" not in record.getMessage()
+        text = record.getMessage()
+        return record.thread != thread or "LOAD REPORT" not in text or "CONVERSION" in text
 
     logger = logging.getLogger("transformers.modeling_utils")
     logger.addFilter(is_visible)

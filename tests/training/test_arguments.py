@@ -187,6 +187,9 @@ def test_a_recipe_and_a_stream_choose_their_readers(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys.modules["ast_hf.recipe.arguments"], "default_readers", lambda _: 3)
     assert build_arguments({}, tmp_path).dataloader_num_workers == 3
     assert build_arguments({"dataloader_num_workers": 0}, tmp_path).dataloader_num_workers == 0
+    assert build_arguments({}, tmp_path).dataloader_persistent_workers
+    for given in ({"dataloader_num_workers": 0}, {"dataloader_num_workers": 2}):
+        assert not build_arguments(given, tmp_path).dataloader_persistent_workers
     assert build_arguments({"max_steps": 1}, tmp_path, streamed=True).dataloader_num_workers == 0
 
 

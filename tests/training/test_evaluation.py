@@ -48,6 +48,7 @@ from ast_hf.evaluation.stored_logits import clip_keys, load_logits, store_logits
 from ast_hf.evaluation.targets import true_labels
 from ast_hf.evaluation.weight_average import average_weights
 from ast_hf.hub.published_files import publication_of
+from ast_hf.inputs import collation
 from ast_hf.metrics.decisions import mean_f1
 from ast_hf.metrics.ranking import rank
 from ast_hf.progress import progress_bar
@@ -653,6 +654,27 @@ def test_prediction_on_a_gpu_computes_the_features_there(
         monkeypatch.setattr(module, "is_batched", lambda device: True)
     assert predict_logits(model, split, extractor, batch_size=5) == pytest.approx(expected, abs=1e-4)
     assert batches == ([] if mask else [5, 5, 2])
+
+
+def test_clips_with_masks_have_few_lengths_on_a_gpu(
+    made: dict[str, str], clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = load_audio_dataset(clips)["test"]
+    model = ASTForAudioClassification.from_pretrained(made["one"])
+    extractor = ASTFeatureExtractor.from_pretrained(made["one"], return_attention_mask=True)
+    lengths = []
+    compute = collation.compute_features
+
+    def noted(batch: Any, extractor: ASTFeatureExtractor, frames: int) -> Any:
+        lengths.append(frames)
+        return compute(batch, extractor, frames)
+
+    monkeypatch.setattr(collation, "compute_features", noted)
+    monkeypatch.setattr(prediction, "is_batched", lambda device: True)
+    predict_logits(model, split, extractor, batch_size=1, workers=0)
+    assert len(lengths) == len(split)
+    allowed = {extractor.max_length, *range(0, extractor.max_length, collation.BUCKET_FRAMES)}
+    assert set(lengths) <= allowed
 
 
 @pytest.fixture

@@ -187,6 +187,22 @@ def test_a_resumed_run_has_the_same_weights(clips: Path, tmp_path: Path, on_gpu:
     assert digest(whole.model.state_dict()) == digest(resumed.model.state_dict())
 
 
+def test_a_batch_of_a_loader_needs_no_other_call(clips: Path, tmp_path: Path, on_gpu: None) -> None:
+    trainer = prepare(recipe(clips, {**PLAN, "augmentation": {}}), tmp_path).trainer
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert "samples" in batch
+    assert trainer.compute_loss(trainer.model, batch).isfinite()
+
+
+def test_metrics_may_read_the_features(clips: Path, tmp_path: Path, on_gpu: None) -> None:
+    plan = recipe(clips, {**PLAN, "augmentation": {}}, include_for_metrics=["inputs"])
+    run = prepare(plan, tmp_path)
+    shapes: list[tuple[int, ...]] = []
+    run.trainer.compute_metrics = lambda found: shapes.append(found.inputs.shape) or {}
+    run.trainer.evaluate(run.evaluation["test"])
+    assert shapes == [(8, TINY["max_length"], TINY["num_mel_bins"])]
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_lengths_fall_into_few_buckets(masked: bool, folder: Path) -> None:
     clips = inputs(folder, masked=masked)

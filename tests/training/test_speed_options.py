@@ -232,6 +232,7 @@ def test_a_graph_is_not_static_with_accumulation_or_if_a_recipe_says_so(clips: P
     plans = (
         recipe(clips, FIXED, gradient_accumulation_steps=2),
         recipe(clips, FIXED, ddp_static_graph=False),
+        recipe(clips, FIXED, ddp_find_unused_parameters=True),  # as if they were others in each step
     )
     for number, plan in enumerate(plans):
         trainer = prepare(plan, tmp_path / str(number)).trainer
