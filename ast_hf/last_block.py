@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 #: Name of this kind of attention, in place of one of transformers' attention functions.
 SPECIAL_TOKENS = "special_tokens"
@@ -20,8 +21,14 @@ SPECIAL_TOKENS = "special_tokens"
 #: Class and distillation token, the first two.
 NUM_SPECIAL = 2
 
-#: Attention functions that compute plain softmax attention, which the short cut computes as well.
-_EQUAL = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+#: Attention functions that compute plain softmax attention, which the short cut computes as well, by name.
+_EQUAL = {
+    name: ALL_ATTENTION_FUNCTIONS.get(name)
+    for name in (
+        *("eager", "sdpa", "flex_attention"),
+        *("flash_attention_2", "flash_attention_3", "flash_attention_4"),
+    )
+}
 
 #: Where the classes of a block come from that has not been changed.
 _PLAIN_MODULES = (f"{__package__}.modeling_ast", "torch.nn.modules.", "transformers.activations")
@@ -39,7 +46,7 @@ def can_shorten(block: nn.Module, outer: tuple[nn.Module, ...], implementation: 
         implementation: name of the attention function.
         dropout: probability that an attention weight is dropped in this call.
     """
-    if dropout or implementation not in _EQUAL or has_global_hooks():
+    if dropout or not is_plain_attention(implementation) or has_global_hooks():
         return False
     inner = list(block.modules())
     if any(has_hooks(module) for module in (*outer, *inner)):
@@ -78,6 +85,11 @@ def special_token_attention(
     attended = mixed @ to_value.weight.unflatten(0, heads).transpose(1, 2)  # (B, heads, 2, C / heads)
     attended = attended.transpose(1, 2).flatten(2)
     return attended if to_value.bias is None else attended + to_value.bias
+
+
+def is_plain_attention(implementation: str) -> bool:
+    """Return True for a name of transformers' attention functions that the user has not registered another one for."""
+    return implementation in _EQUAL and ALL_ATTENTION_FUNCTIONS.get(implementation) is _EQUAL[implementation]
 
 
 def is_plain_linear(module: Any) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_ast import ASTConfig
-from .last_block import has_global_hooks, has_hooks
+from .last_block import has_global_hooks, has_hooks, is_plain_attention
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -90,7 +90,9 @@ def takes_segments(
     dropped, if a hook within `modules` or on every module could read tokens in another order, and while the whole model
     is compiled.
     """
-    if implementation != "sdpa" or dropout or torch.compiler.is_compiling() or has_global_hooks():
+    if implementation != "sdpa" or not is_plain_attention("sdpa") or has_global_hooks():
+        return False
+    if dropout or torch.compiler.is_compiling():
         return False
     columns = config.hidden_size // config.num_attention_heads
     if not is_able(tokens, columns):

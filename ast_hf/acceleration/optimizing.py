@@ -80,6 +80,8 @@ def _problem(model: Any) -> tuple[str, str] | None:
         return f"is a {type(model).__name__}", "give an ASTForAudioClassification or an ensemble of them"
     if model.is_optimized:
         return "is such a copy already", "give the model that it was made of"
+    if getattr(model, "is_quantized", False):
+        return "has quantised weights", "load it without quantization_config, or use it as it is"
     if model.device.type != "cpu" or model.dtype != torch.float32:
         kind = str(model.dtype).removeprefix("torch.")
         return f"is on {model.device.type} in {kind}", "load it on the CPU in float32"

@@ -87,7 +87,7 @@ class ClipInputs(torch.utils.data.Dataset):
         self._feature_dtype = np.dtype(np.float32)
         #: Store of `processor.features`, see `use_store`.
         self.feature_store: ClipStore | None = None
-        #: Set by a trainer on a GPU: the batches of a data loader hold samples, see `sample_batches`.
+        #: Set for the loader of a trainer on a GPU: its batches hold samples, see `sample_batches`.
         self.leaves_features = False
         #: Set by a trainer whose loader has workers.
         self.worker_rows: WorkerRows | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import warnings
@@ -256,9 +257,13 @@ class ASTTrainer(SealedTrainer):
 
         Each process reads its own part of a stream; accelerate would read all of it on the main process.
         """
-        self._leave_features(self.train_dataset)
         if not isinstance(self.train_dataset, StreamedClipInputs):
-            stored = self._with_limit(super().get_train_dataloader(), self.train_dataset)
+            clips = self.train_dataset
+            self.train_dataset = self._as_loaded(clips)
+            try:
+                stored = self._with_limit(super().get_train_dataloader(), clips)
+            finally:
+                self.train_dataset = clips
             if self.args.dataloader_persistent_workers:
                 self._keep_draws(stored)
             return stored
@@ -294,31 +299,40 @@ class ASTTrainer(SealedTrainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """Return the batches to evaluate on; raise E108 for a stream of one process's part."""
         self._check_reader("eval_dataset", eval_dataset, 0, 1)
-        self._leave_features(self.eval_dataset if eval_dataset is None else eval_dataset)
+        clips = self.eval_dataset if eval_dataset is None else eval_dataset
+        loaded = None if clips is None else self._as_loaded(clips)
         with self._workers_that_end():
-            return self._with_limit(super().get_eval_dataloader(eval_dataset), eval_dataset)
+            return self._with_limit(super().get_eval_dataloader(loaded), eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> torch.utils.data.DataLoader:
         """Return the batches to predict on."""
-        self._leave_features(test_dataset)
+        loaded = self._as_loaded(test_dataset)
         with self._workers_that_end():
-            return self._with_limit(super().get_test_dataloader(test_dataset), test_dataset)
+            return self._with_limit(super().get_test_dataloader(loaded), test_dataset)
 
-    def _leave_features(self, inputs: Any) -> None:
-        """Let the loader of stored clips leave their features to the GPU, if there is one."""
-        if isinstance(inputs, ClipInputs) and isinstance(self.data_collator, Collator):
-            is_own = inputs.extractor is self.data_collator.extractor
-            inputs.leaves_features = self.features_on_gpu and is_own and is_batched(self.args.device)
+    def _as_loaded(self, clips: Any) -> Any:
+        """Return clips as their loader reads them: batches of stored ones may leave their features to the GPU.
+
+        The clips themselves stay as they are, for loaders of the user's own.
+        """
+        if not self._leaves_features(clips):
+            return clips
+        loaded = copy.copy(clips)
+        loaded.leaves_features = True
+        return loaded
+
+    def _leaves_features(self, clips: Any) -> bool:
+        """Return True if the run is on a GPU, which computes the features of these clips."""
+        if not isinstance(clips, ClipInputs) or not isinstance(self.data_collator, Collator):
+            return False
+        is_own = clips.extractor is self.data_collator.extractor
+        on_gpu = self.features_on_gpu and is_batched(self.args.device)
+        return is_own and on_gpu and clips.processor.can_leave_features
 
     @property
     def features_on(self) -> str:
         """Where the features of training clips are computed, "cpu" or "gpu"."""
-        self._leave_features(self.train_dataset)
-        inputs = self.train_dataset
-        on_gpu = (
-            isinstance(inputs, ClipInputs) and inputs.leaves_features and inputs.processor.can_leave_features
-        )
-        return "gpu" if on_gpu else "cpu"
+        return "gpu" if self._leaves_features(self.train_dataset) else "cpu"
 
     def _with_features(self, batch: Any) -> Any:
         """Return a batch on its device with the features that its loader left to it."""

@@ -169,6 +169,9 @@ def test_a_run_learns_the_same(clips: Path, tmp_path: Path, on_gpu: None) -> Non
         run = prepare(plan, tmp_path / place)
         assert run.trainer.features_on == place
         run.trainer.train()
+        assert "input_values" in next(
+            iter(torch.utils.data.DataLoader(run.train, 2))
+        )  # a loader of the user's own
         losses[place] = [
             *logged(run.trainer),
             *run.trainer.predict(run.evaluation["test"]).predictions.ravel(),
