@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 #: Name of this kind of attention, in place of one of transformers' attention functions.
 SPECIAL_TOKENS = "special_tokens"
@@ -37,7 +38,7 @@ def can_shorten(block: nn.Module, outer: tuple[nn.Module, ...], implementation: 
         implementation: name of the attention function.
         dropout: probability that an attention weight is dropped in this call.
     """
-    if dropout or implementation not in _EQUAL or _has_global_hooks():
+    if dropout or not _is_softmax(implementation) or _has_global_hooks():
         return False
     inner = list(block.modules())
     if any(has_hooks(module) for module in (*outer, *inner)):
@@ -69,7 +70,8 @@ def special_token_attention(
         scores = scores + query @ to_key.bias.unflatten(0, heads).unsqueeze(-1)
     if mask is not None:
         scores = scores + mask
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(hidden.dtype)  # (B, heads, 2, N)
+    precise = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.softmax(dim=-1, dtype=precise).to(hidden.dtype)  # (B, heads, 2, N)
     mixed = (weights.flatten(1, 2) @ hidden).unflatten(1, (-1, NUM_SPECIAL))  # (B, heads, 2, C)
     attended = mixed @ to_value.weight.unflatten(0, heads).transpose(1, 2)  # (B, heads, 2, C / heads)
     attended = attended.transpose(1, 2).flatten(2)
@@ -93,7 +95,19 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def _has_global_hooks() -> bool:
-    return bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+    return bool(
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    )
+
+
+def _is_softmax(implementation: str) -> bool:
+    """Return True for a name of plain softmax attention that still is transformers' own function."""
+    attend = ALL_ATTENTION_FUNCTIONS.get(implementation)
+    module = getattr(attend, "__module__", None) or ""
+    return implementation in _EQUAL and (attend is None or module.startswith("transformers.integrations."))
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -152,6 +152,37 @@ def test_the_whole_block_runs_where_its_result_could_be_read_or_differ(
     assert SPECIAL_TOKENS not in kinds_of(model, lambda: model(clips()))
 
 
+def test_the_whole_block_runs_under_a_hook_on_all_modules() -> None:
+    model = model_of()
+    for register in (
+        nn.modules.module.register_module_forward_hook,
+        nn.modules.module.register_module_full_backward_hook,
+    ):
+        handle = register(lambda *_: None)
+        try:
+            assert SPECIAL_TOKENS not in kinds_of(model, lambda: model(clips()))
+        finally:
+            handle.remove()
+
+
+def test_the_whole_block_runs_if_a_function_of_transformers_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def attend(module: nn.Module, query: Any, key: Any, value: Any, mask: Any, **_: Any) -> Any:
+        return value.transpose(1, 2), None
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", attend)
+    model = model_of()
+    assert kinds_of(model, lambda: model(clips())) == ["sdpa"] * model.config.num_hidden_layers
+
+
+def test_weights_in_float64_keep_their_precision() -> None:
+    model = model_of().double()
+    short = model(clips().double()).logits
+    whole = model(clips().double(), output_hidden_states=True).logits
+    assert largest_gap(short, whole) <= 1e-12
+
+
 @pytest.mark.parametrize(
     "asked", [{"output_hidden_states": True}, {"output_attentions": True}, {"output_hidden_states": 0}]
 )
