@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +36,15 @@ class _Packed(nn.Module):
     def set_extra_state(self, state: object) -> None:
         """Raise E305: weights cannot be loaded into packed ones."""
         fix = "load them into a model, and optimise that"
+        raise error("E305", where=type(self).__name__, what="the weights are packed for inference", fix=fix)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the layer itself: its weights never change, and torch cannot copy packed ones."""
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Raise E305: torch cannot store packed weights."""
+        fix = "store the model that it was made of, and optimise that where it is loaded"
         raise error("E305", where=type(self).__name__, what="the weights are packed for inference", fix=fix)
 
     def _note(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -78,7 +89,7 @@ class PackedLinear(_Packed):
 
 
 class Int8Linear(_Packed):
-    """Linear layer in int8: one scale for each row of the weight, and one for the inputs of a call.
+    """Linear layer in int8: one scale for each row of the weight, and one for each clip of the inputs.
 
     Args:
         weight: `(outputs, inputs)`.
@@ -105,10 +116,11 @@ class Int8Linear(_Packed):
     def forward(
         self, inputs: torch.Tensor, *, gelu: bool = False, residual: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return the product `(..., outputs)`, after GELU, plus `residual`; one of the two at most."""
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        codes, scale, zero = quantized(rows, self.levels)
-        outputs = self._product(codes, scale, zero, gelu=gelu).unflatten(0, inputs.shape[:-1])
+        """Return the product `(clips, rows, outputs)`, after GELU, plus `residual`; one of the two at most.
+
+        The codes of a clip depend on no other clip, so that its scores are the same in every batch.
+        """
+        outputs = torch.stack([self._product(*quantized(clip, self.levels), gelu=gelu) for clip in inputs])
         return outputs if residual is None else residual + outputs
 
     def _product(self, codes: torch.Tensor, scale: float, zero: int, *, gelu: bool) -> torch.Tensor:
@@ -134,8 +146,13 @@ def quantized(values: torch.Tensor, levels: int) -> tuple[torch.Tensor, float, i
     Args:
         values: float32 or bfloat16.
         levels: number of codes above 0, up to 255.
+
+    Returns:
+        Codes, scale and zero; with NaN or infinite values, a scale of NaN, which makes the product NaN.
     """
     low, high = (float(end) for end in torch.aminmax(values))
+    if not math.isfinite(high - low):
+        return torch.zeros_like(values, dtype=torch.uint8), math.nan, 0
     low = min(low, 0.0)
     scale = max((max(high, 0.0) - low) / (levels - 1), 1e-12)  # one step is left for rounding
     zero = round(-low / scale)
