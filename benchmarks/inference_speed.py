@@ -44,6 +44,7 @@ from ast_hf import (
     load_audio,
     optimize_for_inference,
 )
+from ast_hf.processor import has_bfloat16
 
 from .inference_speed_page import PICTURE, RESULTS, draw, section
 from .machine import machine
@@ -86,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     command = f"python -m benchmarks.inference_speed {shlex.join(neutral(_without_store(words)))}".strip()
-    versions = {name: version(name) for name in ("torch", "transformers")}
+    measured = ("torch", "transformers", "openvino", "onnxruntime")
+    versions = {name: version(name) for name in measured if find_spec(name)}
     stored: dict[str, Any] = {
         "command": command,
         "machine": machine(),
@@ -166,14 +168,14 @@ def alternate(variants: Variants, rounds: int) -> dict[str, float]:
 def base_table(base: Base, rounds: int) -> dict[str, Any]:
     """Measure a clip of 10 s: ours in each precision, transformers and the peers."""
     values = features(1024)
-    half = Stock.from_pretrained(base.folder / "base", dtype=torch.bfloat16).eval()
-    rounded = values.bfloat16()
     variants: dict[str, Callable[[], torch.Tensor]] = {
-        "transformers sdpa float32": partial(logits, base.stock, values),
-        "transformers sdpa bfloat16": partial(logits, half, rounded),
-        "ast_hf, as it is loaded": partial(logits, base.own, values),
+        "transformers sdpa float32": partial(logits, base.stock, values)
     }
-    for precision in ("float32", "bfloat16", "int8"):
+    if has_bfloat16():
+        half = Stock.from_pretrained(base.folder / "base", dtype=torch.bfloat16).eval()
+        variants["transformers sdpa bfloat16"] = partial(logits, half, values.bfloat16())
+    variants["ast_hf, as it is loaded"] = partial(logits, base.own, values)
+    for precision in (*float_precisions(), "int8"):
         fast = optimize_for_inference(base.own, precision)
         variants[f"ast_hf {precision}"] = partial(logits, fast, values)
     for merged in (32, 64):
@@ -194,7 +196,7 @@ def base_table(base: Base, rounds: int) -> dict[str, Any]:
 def product_speeds(base: Base, rounds: int) -> dict[str, float]:
     """Return the speed of the first product of an MLP on this machine in 1e9 operations a second, by precision."""
     runs = {}
-    for name in ("float32", "bfloat16"):
+    for name in float_precisions():
         block = optimize_for_inference(base.own, name).audio_spectrogram_transformer.encoder.layer[0]
         tokens = torch.randn(base.own.config.num_tokens, base.own.config.hidden_size)
         runs[name] = partial(block.intermediate, tokens.to(getattr(torch, name)))
@@ -211,7 +213,8 @@ def peers(base: Base, values: torch.Tensor) -> dict[str, Callable[[], torch.Tens
         import openvino
 
         graph = openvino.convert_model(model, example_input=values)
-        for name, hint in {"float32": "f32", "bfloat16": "bf16"}.items():
+        hints = {"float32": "f32", "bfloat16": "bf16"}
+        for name, hint in ((name, hints[name]) for name in float_precisions()):
             settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint}
             compiled = openvino.Core().compile_model(graph, "CPU", settings)
             found[f"OpenVINO {name}"] = partial(first_output, compiled, values.numpy())
@@ -253,7 +256,7 @@ def onnx_runs(model: nn.Module, values: torch.Tensor, folder: Path) -> dict[str,
 def length_table(base: Base, rounds: int) -> dict[str, Any]:
     """Measure clips of 1 to 10 s without padding, against transformers, which pads them to 10 s."""
     padded = features(1024)
-    fast = {name: optimize_for_inference(base.own, name) for name in ("float32", "bfloat16")}
+    fast = {name: optimize_for_inference(base.own, name) for name in float_precisions()}
     variants: dict[str, Callable[[], Any]] = {"transformers, padded": partial(logits, base.stock, padded)}
     for frames in LENGTHS:
         values = features(frames)
@@ -315,7 +318,7 @@ def trained_table(checkpoint: Path, table: Path, rounds: int) -> dict[str, Any]:
     values = [each["input_values"] for each in inputs]
     models = {
         "float32": model,
-        **{f"ast_hf {name}": optimize_for_inference(model, name) for name in PRECISIONS},
+        **{f"ast_hf {name}": optimize_for_inference(model, name) for name in (*float_precisions(), "int8")},
     }
     models |= {
         f"{count} tokens merged": optimize_for_inference(model, merge_tokens=count) for count in MERGED
@@ -338,7 +341,9 @@ def trained_table(checkpoint: Path, table: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-PRECISIONS = ("float32", "bfloat16", "int8")
+def float_precisions() -> tuple[str, ...]:
+    """Return float32, and bfloat16 where the processor has it; elsewhere it is several times as slow."""
+    return ("float32", "bfloat16") if has_bfloat16() else ("float32",)
 
 
 def features(frames: int) -> torch.Tensor:
