@@ -44,10 +44,8 @@ class Row(NamedTuple):
 def section(folder: Path = _RESULTS) -> str:
     """Return the table with its head as a section of RESULTS.md; empty without results."""
     parts = _read(folder)
-    machines = sorted({part["machine"] for part in parts.values()})
     if len(parts) < len(PARTS):
         return ""
-    versions = parts["inference_speed"]["versions"]
     text = table(folder)
     return (
         "\n## Speed on a CPU, side by side\n\n"
@@ -55,9 +53,15 @@ def section(folder: Path = _RESULTS) -> str:
         "What misses its\ntarget is in bold. Only ratios can be compared between machines.\n\n"
         f"{text}\n"
         f"{_reasons(text)}\n"
-        f"Measured on {' and '.join(machines)}, with torch {versions['torch']} and transformers "
-        f"{versions['transformers']}, by `make bench PEERS=1\nCHECKPOINT=... CLIPS=...`.\n"
+        "The rows come from these commands, in this order; `make bench PEERS=1 CHECKPOINT=... CLIPS=...` runs all:\n\n"
+        f"{''.join(map(_measured, parts.values()))}"
     )
+
+
+def _measured(part: dict[str, Any]) -> str:
+    """Return command, machine and versions of a part as a line of a list."""
+    versions = ", ".join(f"{name} {version}" for name, version in part["versions"].items())
+    return f"- `{part['command']}`, on {part['machine']}, with {versions}\n"
 
 
 def table(folder: Path = _RESULTS) -> str:
