@@ -44,10 +44,9 @@ from ast_hf import (
     load_audio,
     optimize_for_inference,
 )
-from ast_hf.processor import has_bfloat16
 
 from .inference_speed_page import PICTURE, RESULTS, draw, section
-from .machine import machine
+from .machine import has_bfloat16, machine
 from .transfer import neutral, write
 
 #: Frames of the inputs: 1, 2.5, 5 and 10.24 s.

@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .machine import machine
+from .machine import has_bfloat16, machine
 
 RESULTS = Path(__file__).parent / "results" / "training_step.json"
 ROUNDS = 5
@@ -162,9 +162,7 @@ def seconds(rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
 
 def _is_possible(side: Side) -> bool:
     """Return False for bfloat16 on a processor without its instructions, where a step takes minutes."""
-    from ast_hf.processor import has_bfloat16
-
-    return not side.bf16 or bool(has_bfloat16())
+    return not side.bf16 or has_bfloat16()
 
 
 def megabytes(name: str, batch: int) -> float:
