@@ -63,16 +63,16 @@ def special_token_attention(
     to_query, to_key, to_value = projections
     heads = (-1, head_size)
     query = to_query(hidden[:, :NUM_SPECIAL]) * head_size**-0.5
-    query = query.unflatten(-1, heads).transpose(1, 2)  # (B, heads, 2, C / heads)
+    query = query.reshape(*query.shape[:-1], *heads).transpose(1, 2)  # (B, heads, 2, C / heads)
     reading = query @ to_key.weight.unflatten(0, heads)  # (B, heads, 2, C)
-    scores = (reading.flatten(1, 2) @ hidden.transpose(1, 2)).unflatten(1, (-1, NUM_SPECIAL))
+    scores = (reading.flatten(1, 2) @ hidden.transpose(1, 2)).reshape(*reading.shape[:3], -1)
     if to_key.bias is not None:  # no effect on the softmax; but each parameter needs a gradient
         scores = scores + query @ to_key.bias.unflatten(0, heads).unsqueeze(-1)
     if mask is not None:
         scores = scores + mask
     precise = torch.promote_types(scores.dtype, torch.float32)
     weights = scores.softmax(dim=-1, dtype=precise).to(hidden.dtype)  # (B, heads, 2, N)
-    mixed = (weights.flatten(1, 2) @ hidden).unflatten(1, (-1, NUM_SPECIAL))  # (B, heads, 2, C)
+    mixed = (weights.flatten(1, 2) @ hidden).reshape(*weights.shape[:3], -1)  # (B, heads, 2, C)
     attended = mixed @ to_value.weight.unflatten(0, heads).transpose(1, 2)  # (B, heads, 2, C / heads)
     attended = attended.transpose(1, 2).flatten(2)
     return attended if to_value.bias is None else attended + to_value.bias

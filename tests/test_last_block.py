@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,3 +211,24 @@ def test_compiles_into_one_graph_and_runs_under_checkpointing() -> None:
     model.gradient_checkpointing_enable()
     kinds = kinds_of(model, lambda: model(clips(), labels=torch.tensor([0, 1, 2])).loss.backward())
     assert kinds.count(SPECIAL_TOKENS) == 2, "once forward, once again backward"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_older_export_to_onnx_takes_other_batches(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = model_of()
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return self.model(values).logits
+
+    file = str(tmp_path / "model.onnx")
+    axes = {"values": {0: "batch"}}
+    torch.onnx.export(Logits(), (clips(2),), file, input_names=["values"], dynamic_axes=axes, dynamo=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"values": clips(3).numpy()})
+    assert largest_gap(torch.from_numpy(found), model(clips(3)).logits.detach()) <= 1e-4
