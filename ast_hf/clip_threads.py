@@ -6,6 +6,7 @@ machine. Clips are independent, and neither torch nor numpy holds Python's lock 
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections import deque
@@ -92,16 +93,21 @@ def for_each_clip(work: Callable[[int], None], frames: list[int]) -> None:
         work: computes one clip; its results must not depend on the thread.
         frames: number of log-mel frames of each clip.
     """
-    left = deque(range(len(frames)))
-    threads = min(torch.get_num_threads(), len(frames))
+    count = len(frames)
+    threads = min(torch.get_num_threads(), count)
     if threads < 2 or sum(frames) < FEWEST_FRAMES or get_worker_info() is not None:
-        _work_off(left, work)
+        _work_off([deque(range(count))], work)
         return
+    ends = [count * number // threads for number in range(threads + 1)]
+    # Neighbouring clips are one thread's: threads that write to one page of new memory wait for each other.
+    left = [deque(range(first, last)) for first, last in itertools.pairwise(ends)]
     inference = torch.is_inference_mode_enabled()
+    numbers = itertools.count()
 
     def run() -> None:
+        own = next(numbers) % threads
         with torch.inference_mode(inference):
-            _work_off(left, work)
+            _work_off(left[own:] + left[:own], work)
 
     futures = _pool.submit(run, threads)
     try:
@@ -110,14 +116,17 @@ def for_each_clip(work: Callable[[int], None], frames: list[int]) -> None:
             future.result()
         _work_off(left, work)  # without threads
     finally:
-        left.clear()  # an interrupted call leaves no work to its threads
+        for part in left:
+            part.clear()  # an interrupted call leaves no work to its threads
 
 
-def _work_off(left: deque[int], work: Callable[[int], None]) -> None:
-    """Take indices and call `work` with them until none is left."""
-    while True:
-        try:
-            index = left.popleft()
-        except IndexError:
-            return
-        work(index)
+def _work_off(left: list[deque[int]], work: Callable[[int], None]) -> None:
+    """Take indices and call `work` with them until none is left: the first part's, then those of other threads."""
+    first, *others = left
+    for part, take in [(first, first.popleft), *((other, other.pop) for other in others)]:
+        while part:
+            try:
+                index = take()
+            except IndexError:  # another thread was faster
+                break
+            work(index)

@@ -121,8 +121,11 @@ def _bands(
 
 
 class _Block(NamedTuple):
-    """Views of the buffers for some frames."""
+    """Views of the buffers for up to `_BLOCK` of some frames."""
 
+    rows: slice
+    frames: torch.Tensor
+    means: torch.Tensor
     padded: torch.Tensor
     windowed: torch.Tensor
     centred: torch.Tensor
@@ -131,34 +134,72 @@ class _Block(NamedTuple):
     squared: np.ndarray
 
 
+class _Chunk(NamedTuple):
+    """Views of the buffers for up to `_MEL_BLOCK` frames: their samples, sums of samples, and means."""
+
+    samples: np.ndarray
+    grouped: torch.Tensor
+    sums: torch.Tensor
+    shared: torch.Tensor
+    means: torch.Tensor
+    blocks: list[_Block]
+
+
+class _Buffers(NamedTuple):
+    """Memory for `_MEL_BLOCK` frames at a sampling rate; spectra are computed for `_BLOCK` of them at once."""
+
+    samples: torch.Tensor
+    sums: torch.Tensor
+    means: torch.Tensor
+    padded: torch.Tensor
+    centred: torch.Tensor
+    squared: torch.Tensor
+    power: torch.Tensor
+
+
 class _Workspace(threading.local):
     """Buffers of a thread and views of them, reused between clips.
 
     Allocating them costs more than the arithmetic. Making a view takes Python's lock, for which the threads of a
-    batch would wait.
+    batch would wait: samples are copied, which costs less than views of them.
     """
 
     def __init__(self) -> None:
         self.buffers = functools.lru_cache(maxsize=4)(_make_buffers)
         self.energies = functools.lru_cache(maxsize=4)(_make_energies)
-        self.block = functools.lru_cache(maxsize=64)(self._make_block)
+        self.chunk = functools.lru_cache(maxsize=64)(self._make_chunk)
         self.products = functools.lru_cache(maxsize=64)(self._make_products)
 
-    def _make_block(self, frame: int, fft_length: int, rows: int) -> _Block:
-        """Return views for `rows` frames, at most `_BLOCK`."""
+    def _make_chunk(self, sampling_rate: int, count: int) -> _Chunk:
+        """Return views for `count` frames, at most `_MEL_BLOCK`."""
+        frame, hop, _ = frame_lengths(sampling_rate)
+        group = math.gcd(frame, hop)
         with torch.inference_mode(False):
-            padded, centred, squared, *_ = (part[:rows] for part in self.buffers(frame, fft_length))
-            windowed = padded[:, 1:frame]
-            return _Block(padded, windowed, centred, centred[:, 1:], centred[:, :-1], squared.numpy())
+            buffers = self.buffers(sampling_rate)
+            samples = buffers.samples[: num_samples(count, sampling_rate)]
+            grouped = samples.view(-1, group)
+            sums = buffers.sums[: len(grouped)]
+            means = buffers.means[:count]
+            frames = samples.unfold(0, frame, hop)
+            blocks = []
+            for first in range(0, count, _BLOCK):
+                rows = slice(first, min(first + _BLOCK, count))
+                padded, centred, squared = (
+                    part[: rows.stop - first] for part in (buffers.padded, buffers.centred, buffers.squared)
+                )
+                windowed = padded[:, 1:frame]
+                views = padded, windowed, centred, centred[:, 1:], centred[:, :-1], squared.numpy()
+                blocks.append(_Block(rows, frames[rows], means[rows], *views))
+            shared = sums.unfold(0, frame // group, hop // group)
+        return _Chunk(samples.numpy(), grouped, sums, shared, means, blocks)
 
     def _make_products(
         self, sampling_rate: int, num_mel_bins: int, ends: tuple[float, float] | None, rows: int
     ) -> tuple[np.ndarray, torch.Tensor, list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
         """Return power spectra, mel energies, and the matrix products (factor, factor, result) between them."""
-        frame, _, fft_length = frame_lengths(sampling_rate)
         with torch.inference_mode(False):
             bands = _bands(sampling_rate, num_mel_bins, ends)
-            power = self.buffers(frame, fft_length)[-1][:rows]
+            power = self.buffers(sampling_rate).power[:rows]
             mel = self.energies(num_mel_bins)[:rows]
             results = mel.split([filters.shape[1] for _, _, filters in bands], dim=1)
             products = [
@@ -168,12 +209,16 @@ class _Workspace(threading.local):
         return power.numpy(), mel, products
 
 
-def _make_buffers(frame: int, fft_length: int) -> tuple[torch.Tensor, ...]:
-    """Return zero-padded and centred frames, squares of real and imaginary parts, and power spectra."""
+def _make_buffers(sampling_rate: int) -> _Buffers:
+    frame, hop, fft_length = frame_lengths(sampling_rate)
+    samples = num_samples(_MEL_BLOCK, sampling_rate)
     bins = fft_length // 2 + 1
     with torch.inference_mode(False):  # or they could not be written outside of that mode
-        shapes = ((_BLOCK, fft_length), (_BLOCK, frame), (_BLOCK, 2 * bins), (_MEL_BLOCK, bins))
-        return tuple(torch.zeros(*shape, device="cpu") for shape in shapes)
+        shapes = (
+            *((samples,), (samples // math.gcd(frame, hop),), (_MEL_BLOCK, 1)),
+            *((_BLOCK, fft_length), (_BLOCK, frame), (_BLOCK, 2 * bins), (_MEL_BLOCK, bins)),
+        )
+        return _Buffers(*(torch.zeros(*shape, device="cpu") for shape in shapes))
 
 
 def _make_energies(num_mel_bins: int) -> torch.Tensor:
@@ -205,57 +250,50 @@ def log_mel(
     """
     if waveform.is_cpu:
         result = torch.empty(num_frames(len(waveform), sampling_rate), num_mel_bins, device="cpu")
-        write_log_mel(waveform, sampling_rate, result.numpy(), frequency_range)
+        write_log_mel(waveform.detach().numpy(), sampling_rate, result.numpy(), frequency_range)
         return result
     return log_mel_batch(waveform[None], sampling_rate, num_mel_bins, frequency_range)[0]
 
 
-@torch.no_grad()
 def write_log_mel(
-    waveform: torch.Tensor,
+    samples: np.ndarray,
     sampling_rate: int,
     result: np.ndarray,
     frequency_range: tuple[float, float] | None = None,
 ) -> None:
-    """Write the log-mel spectrogram of a clip on the CPU into `result`, float32 `(frames, num_mel_bins)`."""
-    frame, hop, _ = frame_lengths(sampling_rate)
-    frames = waveform.unfold(0, frame, hop)
-    means = frame_means(waveform, frame, hop)
+    """Write the log-mel spectrogram of samples, float32 `(time,)`, into `result`, float32 `(frames, num_mel_bins)`."""
+    _, hop, _ = frame_lengths(sampling_rate)
     count, num_mel_bins = result.shape
     for start in range(0, count, _MEL_BLOCK):
         first = max(0, min(start, count - _MIN_ROWS))  # a short last block repeats rows of the one before
         last = min(start + _MEL_BLOCK, count)
         rows = max(last - first, _MIN_ROWS)
         power, mel, products = _workspace.products(sampling_rate, num_mel_bins, frequency_range, rows)
-        _write_power(frames[first:last], means[first:last], sampling_rate, power)
+        _write_power(samples[first * hop :], last - first, sampling_rate, power)
         for spectra, filters, energies in products:
             torch.mm(spectra, filters, out=energies)
         # numpy's logarithm takes a third of the time of torch's, and is within 4 units in the last place.
         np.log(mel.clamp_(min=LOG_FLOOR).numpy()[: last - first], out=result[first:last])
 
 
-def _write_power(frames: torch.Tensor, means: torch.Tensor, sampling_rate: int, power: np.ndarray) -> None:
-    """Write the power spectra of up to `_MEL_BLOCK` frames into `power`."""
-    frame, _, fft_length = frame_lengths(sampling_rate)
+def _write_power(samples: np.ndarray, count: int, sampling_rate: int, power: np.ndarray) -> None:
+    """Write the power spectra of the first `count` frames of some samples into `power`, up to `_MEL_BLOCK`."""
+    frame, _, _ = frame_lengths(sampling_rate)
     window = _window(sampling_rate)
-    for first in range(0, len(frames), _BLOCK):
-        rows = slice(first, min(first + _BLOCK, len(frames)))
-        block = _workspace.block(frame, fft_length, rows.stop - first)
+    chunk = _workspace.chunk(sampling_rate, count)
+    np.copyto(chunk.samples, samples[: len(chunk.samples)])
+    torch.sum(chunk.grouped, dim=1, out=chunk.sums)  # frames that overlap share sums
+    torch.sum(chunk.shared, dim=1, keepdim=True, out=chunk.means)
+    chunk.means.div_(frame)
+    for block in chunk.blocks:
         # As in Kaldi, the mean is removed first: with an offset, differences of quiet samples lose precision.
-        torch.sub(frames[rows], means[rows], out=block.centred)
+        torch.sub(block.frames, block.means, out=block.centred)
         torch.sub(block.following, block.preceding, alpha=PREEMPHASIS, out=block.windowed)
         torch.mul(block.windowed, window, out=block.windowed)
         parts = torch.fft.rfft(block.padded).numpy().view(np.float32)  # real and imaginary parts alternate
         np.multiply(parts, parts, out=block.squared)
         # numpy adds numbers that are not neighbours 1.4 times as fast as torch.
-        np.add(block.squared[:, 0::2], block.squared[:, 1::2], out=power[rows])
-
-
-def frame_means(waveform: torch.Tensor, frame: int, hop: int) -> torch.Tensor:
-    """Return the mean of each frame, shape `(frames, 1)`; overlapping frames share sums over blocks."""
-    block = math.gcd(frame, hop)
-    sums = waveform[: len(waveform) // block * block].view(-1, block).sum(dim=1)
-    return sums.unfold(0, frame // block, hop // block).sum(dim=1, keepdim=True) / frame
+        np.add(block.squared[:, 0::2], block.squared[:, 1::2], out=power[block.rows])
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import pipeline
 
 from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification, AstInputError
-from ast_hf.acceleration import linears, optimize_for_inference, optimizing
+from ast_hf.acceleration import attention, encoder, linears, optimize_for_inference, optimizing
 from ast_hf.acceleration.linears import Int8Linear, PackedLinear, quantized
 from ast_hf.acceleration.merging import merge_tokens
 from ast_hf.batch.runner import model_digest
@@ -92,6 +92,68 @@ def test_int8_products_are_exact_but_for_rounding(dtype: torch.dtype, levels: in
     assert found.dtype == dtype
     assert found.shape == exact.shape
     assert largest_gap(found.float(), exact) <= 0.05 * float(exact.abs().max())
+
+
+#: Scale of the scores, and a number in all keys.
+SCORES = {"small": (1.0, 0.0), "large": (16.0, 0.0), "far from 0": (1.0, 50.0), "equal": (0.0, 1.0)}
+
+
+@pytest.mark.parametrize(("scale", "offset"), SCORES.values(), ids=SCORES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-5), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("way", ["exponentials", "softmax", "public functions"])
+def test_attention_is_that_of_torch_however_large_the_scores(
+    scale: float,
+    offset: float,
+    dtype: torch.dtype,
+    tolerance: float,
+    weighted: bool,
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replaced = {"softmax": "can_exponentiate", "public functions": "can_pack"}
+    if way in replaced:
+        monkeypatch.setattr(attention, replaced[way], lambda dtype: False)
+    monkeypatch.setattr(attention, "_SCORES", 700)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(3, 2, 50, 24, generator=generator).to(dtype)  # heads, clips, tokens
+    states[..., :8] *= scale
+    states[..., 8:16] += offset
+    bias = torch.rand(2, 50, generator=generator) if weighted else None
+    query, key, value = attention.split_heads(states.double().unbind())
+    mask = None if bias is None else bias[:, None, None, :].double()
+    exact = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
+    found = attention.attend(iter(states.unbind()), 3, bias)
+    assert found.dtype == dtype
+    gap = largest_gap(found.double(), exact.transpose(1, 2).flatten(2))
+    assert gap <= tolerance * max(1.0, scale)  # scores are rounded to the dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_only_rows_of_large_scores_take_the_passes_of_softmax(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not attention.can_exponentiate(dtype):
+        pytest.skip("this build of torch has no such operators")
+    calls = []
+    softmax = torch.softmax
+    monkeypatch.setattr(torch, "softmax", lambda *args, **kw: calls.append(0) or softmax(*args, **kw))
+    for scale, expected in ((1.0, 0), (100.0, 1), (float("nan"), 2)):
+        states = torch.randn(1, 50, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
+        states[..., :8] *= scale
+        found = attention.attend(iter([states]), 1)
+        assert len(calls) == expected
+        assert found.isnan().all() == (scale != scale)
+
+
+def test_blocks_of_tokens_change_nothing(
+    model: ASTForAudioClassification, clips: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = optimize_for_inference(model)
+    expected = fast(clips).logits
+    monkeypatch.setattr(encoder, "_MLP_NUMBERS", 300)
+    monkeypatch.setattr(attention, "_SCORES", 100)
+    assert largest_gap(fast(clips).logits, expected) <= 1e-5
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [-3.0, -1.0], [2.0, 5.0], [-1.0, 3.0], [1e-30, 0.0]])
@@ -253,3 +315,15 @@ def test_merged_tokens_leave_no_states(
     fast = optimize_for_inference(model, merge_tokens=2)
     with pytest.raises(AstInputError, match=r"E304.*merge_tokens=0"):
         fast(clips, **asked)
+
+
+def test_projections_may_have_no_biases(products: str) -> None:
+    torch.manual_seed(0)
+    model = randomise(
+        ASTForAudioClassification(ASTConfig(**{**TINY, "num_hidden_layers": 2, "qkv_bias": False}))
+    )
+    clips = torch.randn(1, TINY["max_length"], TINY["num_mel_bins"])
+    exact = model(clips).logits
+    for precision, tolerance in (("float32", 1e-5), ("int8", 0.1)):
+        found = optimize_for_inference(model, precision)(clips).logits.float()
+        assert largest_gap(found, exact) <= tolerance * max(1.0, float(exact.abs().max()))

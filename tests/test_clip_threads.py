@@ -93,6 +93,23 @@ def test_at_most_the_threads_of_torch_work_at_once(two_threads: None) -> None:
     assert max(at_once) <= 2
 
 
+@pytest.mark.parametrize("slow", [0, 1, 7])
+def test_each_clip_is_taken_once_and_a_thread_helps_the_others(two_threads: None, slow: int) -> None:
+    """The clip that is slow ends after all others were taken."""
+    taken = []
+    all_taken = threading.Event()
+
+    def work(index: int) -> None:
+        taken.append(index)
+        if len(taken) == 8:
+            all_taken.set()
+        if index == slow:
+            assert all_taken.wait(5.0)
+
+    clip_threads.for_each_clip(work, [1000] * 8)
+    assert sorted(taken) == list(range(8))
+
+
 def test_an_error_of_the_work_is_raised_and_the_pool_works_on(two_threads: None) -> None:
     def work(index: int) -> None:
         if index == 3:

@@ -208,3 +208,13 @@ def test_gain_adds_its_logarithm(gain: float) -> None:
     above = np.minimum(plain, louder) > -1.0
     assert above.mean() > 0.9
     np.testing.assert_allclose((louder - plain)[above], 2 * np.log(gain) / TWO_STD, atol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, 15, 16, 511, 513, 1024, 1025, 1040, 2100])
+def test_frames_do_not_depend_on_those_after_them_nor_on_gradients(frames: int) -> None:
+    """Clips are computed in blocks, whose buffers keep samples of earlier clips."""
+    waveform = torch.randn(num_samples(3000, 16_000), generator=torch.Generator().manual_seed(0))
+    whole = log_mel(waveform, 16_000, 128)
+    part = log_mel(waveform[: num_samples(frames, 16_000)].requires_grad_(), 16_000, 128)
+    assert part.shape == (frames, 128)
+    assert torch.allclose(part, whole[:frames], atol=1e-4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +29,15 @@ class _Packed(nn.Module):
     """Layer whose weight is in no state dict, but for a digest, by which batches are recognised."""
 
     digest: torch.Tensor
+
+    def forward(self, inputs: torch.Tensor, *, gelu: bool = False) -> torch.Tensor:
+        """Return the product `(..., outputs)` of a layer in one part, after GELU."""
+        (outputs,) = self.parts(inputs, gelu=gelu)
+        return outputs
+
+    def parts(self, inputs: torch.Tensor, *, gelu: bool = False) -> Iterator[torch.Tensor]:
+        """Yield the parts of the product, after GELU, `(..., outputs / parts)` each."""
+        raise NotImplementedError
 
     def get_extra_state(self) -> torch.Tensor:
         """Return the digest of kind, weight and bias, uint8 `(32,)`."""
@@ -56,36 +66,37 @@ class _Packed(nn.Module):
 
 
 class PackedLinear(_Packed):
-    """Linear layer with its activation and the residual sum, for inference.
+    """Linear layer with its activation, for inference.
 
     Args:
         weight: `(outputs, inputs)`, float32 or bfloat16.
         bias: `(outputs,)`, or None.
+        parts: number of equal parts of the outputs that `parts` computes one after the other.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, parts: int = 1) -> None:
         super().__init__()
         self._note(weight, bias)
         self.is_packed = can_pack(weight.dtype)
-        self.bias = None if bias is None else bias.detach().clone()
-        plain = weight.detach().contiguous()
-        self.weight = (
-            torch.ops.mkldnn._reorder_linear_weight(plain, _ROWS) if self.is_packed else plain.clone()
-        )
+        self.biases = _chunks(bias, parts)
+        self.weights = [
+            torch.ops.mkldnn._reorder_linear_weight(plain, _ROWS) if self.is_packed else plain
+            for plain in weight.detach().clone().chunk(parts)
+        ]
 
-    def forward(
-        self, inputs: torch.Tensor, *, gelu: bool = False, residual: torch.Tensor | None = None
+    def parts(self, inputs: torch.Tensor, *, gelu: bool = False) -> Iterator[torch.Tensor]:
+        """Yield the parts of the product, after GELU, `(..., outputs / parts)` each."""
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            yield self._product(inputs, weight, bias, gelu=gelu)
+
+    def _product(
+        self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, gelu: bool
     ) -> torch.Tensor:
-        """Return the product `(..., outputs)`, after GELU, plus `residual`; one of the two at most."""
-        if not self.is_packed:
-            outputs = nn.functional.linear(inputs, self.weight, self.bias)
-            outputs = nn.functional.gelu(outputs) if gelu else outputs
-            return outputs if residual is None else residual + outputs
-        if residual is not None:
-            return torch.ops.mkldnn._linear_pointwise.binary(inputs, residual, self.weight, self.bias, "add")
-        return torch.ops.mkldnn._linear_pointwise(
-            inputs, self.weight, self.bias, "gelu" if gelu else "none", [], "none"
-        )
+        if self.is_packed:
+            kind = "gelu" if gelu else "none"
+            return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, kind, [], "none")
+        outputs = nn.functional.linear(inputs, weight, bias)
+        return nn.functional.gelu(outputs) if gelu else outputs
 
 
 class Int8Linear(_Packed):
@@ -95,49 +106,78 @@ class Int8Linear(_Packed):
         weight: `(outputs, inputs)`.
         bias: `(outputs,)`, or None.
         dtype: dtype of the outputs, float32 or bfloat16.
+        parts: number of equal parts of the outputs that `parts` computes one after the other.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> None:
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype, parts: int = 1
+    ) -> None:
         super().__init__()
         self._note(weight, bias)
         values = weight.detach().float()
+        scales = (values.abs().amax(dim=1) / 127).clamp(min=1e-12)
+        rounded = (values / scales[:, None]).round().to(torch.int8)
         self.dtype = dtype
-        self.scales = (values.abs().amax(dim=1) / 127).clamp(min=1e-12)
-        rounded = (values / self.scales[:, None]).round().to(torch.int8)
         self.is_packed = can_pack(torch.int8)
-        self.weight = (
-            torch.ops.onednn.qlinear_prepack(rounded, [_ROWS, values.shape[1]]) if self.is_packed else rounded
-        )
-        self.zeros = torch.zeros(len(values), dtype=torch.int32)
-        self.bias = None if bias is None else bias.detach().float()
+        self.weights = [
+            torch.ops.onednn.qlinear_prepack(part, [_ROWS, values.shape[1]]) if self.is_packed else part
+            for part in rounded.chunk(parts)
+        ]
+        self.scales = scales.chunk(parts)
+        self.zeros = torch.zeros(len(values) // parts, dtype=torch.int32)
+        self.biases = _chunks(None if bias is None else bias.float(), parts)
         #: Without VNNI, pairs of products are summed in 16 bits, which 8-bit inputs overflow.
         self.levels = 255 if has_vnni() else 127
 
-    def forward(
-        self, inputs: torch.Tensor, *, gelu: bool = False, residual: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return the product `(clips, rows, outputs)`, after GELU, plus `residual`; one of the two at most.
+    def parts(self, inputs: torch.Tensor, *, gelu: bool = False) -> Iterator[torch.Tensor]:
+        """Yield the parts of the product, after GELU, `(clips, rows, outputs / parts)` each.
 
-        The codes of a clip depend on no other clip, so that its scores are the same in every batch.
+        The codes of a clip depend on no other clip, so that its scores do not depend on its batch.
         """
-        outputs = torch.stack([self._product(*quantized(clip, self.levels), gelu=gelu) for clip in inputs])
-        return outputs if residual is None else residual + outputs
+        codes = [quantized(clip, self.levels) for clip in inputs]
+        for weight, scales, bias in zip(self.weights, self.scales, self.biases, strict=True):
+            yield torch.stack([self._product(*each, weight, scales, bias, gelu=gelu) for each in codes])
 
-    def _product(self, codes: torch.Tensor, scale: float, zero: int, *, gelu: bool) -> torch.Tensor:
+    def _product(
+        self,
+        codes: torch.Tensor,
+        scale: float,
+        zero: int,
+        weight: torch.Tensor,
+        scales: torch.Tensor,
+        bias: torch.Tensor | None,
+        *,
+        gelu: bool,
+    ) -> torch.Tensor:
         if self.is_packed:
             kind = "gelu" if gelu else "none"
             return torch.ops.onednn.qlinear_pointwise(
-                *(codes, scale, zero, self.weight, self.scales, self.zeros, self.bias),
+                *(codes, scale, zero, weight, scales, self.zeros, bias),
                 *(1.0, 0, self.dtype, kind, [], "none"),
             )
-        exact = nn.functional.linear(codes.float() - zero, self.weight.float()) * (scale * self.scales)
-        outputs = exact if self.bias is None else exact + self.bias
+        exact = nn.functional.linear(codes.float() - zero, weight.float()) * (scale * scales)
+        outputs = exact if bias is None else exact + bias
         return (nn.functional.gelu(outputs) if gelu else outputs).to(self.dtype)
 
 
+def _chunks(bias: torch.Tensor | None, parts: int) -> Sequence[torch.Tensor | None]:
+    return [None] * parts if bias is None else bias.detach().clone().chunk(parts)
+
+
 def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return `left @ right.T` by oneDNN, for tensors that `can_pack` is True for; both are contiguous."""
+    """Return `left @ right.T` by oneDNN, for tensors that `can_pack` is True for; `right` is contiguous."""
     return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "none")
+
+
+def exponentials(left: torch.Tensor, right: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    """Return `exp(left @ right.T + added)` by oneDNN, for sums of -87 to -14; nothing is above 1.
+
+    Args:
+        left: `(M, K)`, of a dtype that `can_exponentiate` is True for.
+        right: `(N, K)`, contiguous.
+        added: float32 `(N,)`.
+    """
+    return torch.ops.mkldnn._linear_pointwise(left, right, added, "sigmoid", [], "none")
 
 
 def quantized(values: torch.Tensor, levels: int) -> tuple[torch.Tensor, float, int]:
@@ -168,6 +208,22 @@ def can_pack(dtype: torch.dtype) -> bool:
         return False
     try:
         return _products_agree(dtype)
+    except (AttributeError, RuntimeError, TypeError, NotImplementedError):  # operators of other versions
+        return False
+
+
+@functools.cache
+def can_exponentiate(dtype: torch.dtype) -> bool:
+    """Return True if this build of torch has the operator of `exponentials`, and it is accurate."""
+    if not can_pack(dtype):
+        return False
+    try:
+        with torch.no_grad():
+            added = torch.linspace(-80.0, -16.0, 48)
+            left, right = torch.full((16, 8), 0.25, dtype=dtype), torch.full((48, 8), 0.5, dtype=dtype)
+            found = exponentials(left, right, added).double()
+            tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+            return torch.allclose(found, torch.exp(added.double() + 1.0).expand(16, -1), tolerance, 0.0)
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):  # operators of other versions
         return False
 

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..device_features import as_float32, joined
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel_batch, num_frames
 
-#: Factor between int16 and float32 samples.
-_FULL_SCALE = 32_768.0
 #: Clips of one pass of the front end: 64 of 10 s take about 1 GB.
 _PASS = 64
 
@@ -40,10 +39,10 @@ class ClipSamples(NamedTuple):
 
 
 def sample_item(clip: int, samples: ClipSamples, extractor: ASTFeatureExtractor) -> dict[str, torch.Tensor]:
-    """Return the item of a clip for `join_samples`: `samples` `(time,)`, in int16 where that is exact."""
+    """Return the item of a clip for `join_samples`: `samples` `(time,)`, and what follows their spectrogram."""
     frames = min(num_frames(len(samples.waveform), extractor.sampling_rate), extractor.max_length)
     return {
-        "samples": _compact(samples.waveform),
+        "samples": torch.from_numpy(samples.waveform),
         "frames": torch.tensor(frames),
         "frequency_masks": torch.tensor(samples.frequency_masks).reshape(-1, 2),
         "time_masks": torch.tensor(samples.time_masks).reshape(-1, 2),
@@ -54,13 +53,13 @@ def sample_item(clip: int, samples: ClipSamples, extractor: ASTFeatureExtractor)
 
 
 def join_samples(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Return a batch of items of `sample_item`; shorter clips are followed by silence."""
-    parts = [item["samples"] for item in items]
-    if len({part.dtype for part in parts}) > 1:
-        parts = [_float(part) for part in parts]
-    joined = nn.utils.rnn.pad_sequence(parts, batch_first=True)
+    """Return a batch of items of `sample_item`; shorter clips are followed by silence.
+
+    The samples are int16 where that is exact for all clips, as of files of 16 bits at the model's rate.
+    """
+    clips = joined([item["samples"].numpy() for item in items])
     others = {name: torch.stack([item[name] for item in items]) for name in items[0] if name != "samples"}
-    return {"samples": joined, **others}
+    return {"samples": clips.samples, **others}
 
 
 def compute_features(
@@ -76,7 +75,7 @@ def compute_features(
         frames: length of the input, at least that of the longest clip.
     """
     rest = dict(batch)
-    samples = _float(rest.pop("samples"))
+    samples = as_float32(rest.pop("samples"))
     ends = rest.pop("frames", None)
     rows = rest.pop("time_masks")
     bins = rest.pop("frequency_masks")
@@ -105,14 +104,3 @@ def _within(ranges: torch.Tensor, size: int) -> torch.Tensor:
     """Return True at the positions in any of each clip's ranges, bool `(batch, size)`; ranges are `(batch, n, 2)`."""
     places = torch.arange(size, device=ranges.device)
     return ((places >= ranges[:, :, :1]) & (places < ranges[:, :, 1:])).any(dim=1)
-
-
-def _compact(waveform: np.ndarray) -> torch.Tensor:
-    """Return samples in int16 if that is exact, as of a file of 16 bits at the model's rate; else in float32."""
-    samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
-    whole = (samples * _FULL_SCALE).to(torch.int16)
-    return whole if torch.equal(_float(whole), samples) else samples
-
-
-def _float(samples: torch.Tensor) -> torch.Tensor:
-    return samples.float() / _FULL_SCALE if samples.dtype == torch.int16 else samples

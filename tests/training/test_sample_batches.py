@@ -106,12 +106,12 @@ def test_changed_spectrograms_are_left_to_the_readers(augmentation: Augmentation
 def test_samples_of_16_bits_travel_as_such(folder: Path) -> None:
     clips = inputs(folder)
     clips.leaves_features = True
-    kinds = {
-        Path(clips.split[clip]["audio"]["path"]).name: item["samples"].dtype
-        for clip, item in enumerate(clips.__getitems__(range(len(clips))))
-    }
-    assert kinds["0.wav"] == torch.int16
+    collate = Collator(clips.extractor, PATCH)
+    names = [Path(audio["path"]).name for audio in clips.split["audio"]]
+    kinds = {name: collate(clips.__getitems__([clip]))["samples"].dtype for clip, name in enumerate(names)}
+    assert kinds["0.wav"] == kinds["5.wav"] == torch.int16
     assert kinds["2.wav"] == kinds["4.wav"] == torch.float32
+    assert collate(clips.__getitems__(range(len(clips))))["samples"].dtype == torch.float32
     assert "input_values" in clips[0]
 
 
