@@ -21,14 +21,8 @@ SPECIAL_TOKENS = "special_tokens"
 #: Class and distillation token, the first two.
 NUM_SPECIAL = 2
 
-#: Attention functions that compute plain softmax attention, which the short cut computes as well, by name.
-_EQUAL = {
-    name: ALL_ATTENTION_FUNCTIONS.get(name)
-    for name in (
-        *("eager", "sdpa", "flex_attention"),
-        *("flash_attention_2", "flash_attention_3", "flash_attention_4"),
-    )
-}
+#: Attention functions that compute plain softmax attention, which the short cut computes as well.
+_EQUAL = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
 #: Where the classes of a block come from that has not been changed.
 _PLAIN_MODULES = (f"{__package__}.modeling_ast", "torch.nn.modules.", "transformers.activations")
@@ -73,23 +67,26 @@ def special_token_attention(
     to_query, to_key, to_value = projections
     heads = (-1, head_size)
     query = to_query(hidden[:, :NUM_SPECIAL]) * head_size**-0.5
-    query = query.unflatten(-1, heads).transpose(1, 2)  # (B, heads, 2, C / heads)
+    query = query.reshape(*query.shape[:-1], *heads).transpose(1, 2)  # (B, heads, 2, C / heads)
     reading = query @ to_key.weight.unflatten(0, heads)  # (B, heads, 2, C)
-    scores = (reading.flatten(1, 2) @ hidden.transpose(1, 2)).unflatten(1, (-1, NUM_SPECIAL))
+    scores = (reading.flatten(1, 2) @ hidden.transpose(1, 2)).reshape(*reading.shape[:3], -1)
     if to_key.bias is not None:  # no effect on the softmax; but each parameter needs a gradient
         scores = scores + query @ to_key.bias.unflatten(0, heads).unsqueeze(-1)
     if mask is not None:
         scores = scores + mask
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(hidden.dtype)  # (B, heads, 2, N)
-    mixed = (weights.flatten(1, 2) @ hidden).unflatten(1, (-1, NUM_SPECIAL))  # (B, heads, 2, C)
+    precise = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.softmax(dim=-1, dtype=precise).to(hidden.dtype)  # (B, heads, 2, N)
+    mixed = (weights.flatten(1, 2) @ hidden).reshape(*weights.shape[:3], -1)  # (B, heads, 2, C)
     attended = mixed @ to_value.weight.unflatten(0, heads).transpose(1, 2)  # (B, heads, 2, C / heads)
     attended = attended.transpose(1, 2).flatten(2)
     return attended if to_value.bias is None else attended + to_value.bias
 
 
 def is_plain_attention(implementation: str) -> bool:
-    """Return True for a name of transformers' attention functions that the user has not registered another one for."""
-    return implementation in _EQUAL and ALL_ATTENTION_FUNCTIONS.get(implementation) is _EQUAL[implementation]
+    """Return True for a name of plain softmax attention that still is transformers' own function."""
+    attend = ALL_ATTENTION_FUNCTIONS.get(implementation)
+    module = getattr(attend, "__module__", None) or ""
+    return implementation in _EQUAL and (attend is None or module.startswith("transformers.integrations."))
 
 
 def is_plain_linear(module: Any) -> bool:

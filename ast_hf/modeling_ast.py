@@ -110,7 +110,9 @@ class ASTSelfAttention(nn.Module):
         if implementation == SPECIAL_TOKENS:
             projections = (self.query, self.key, self.value)
             return special_token_attention(hidden, attention_mask, projections, self.head_size), None
-        query, key, value = (part.unflatten(-1, (-1, self.head_size)) for part in self._projected(hidden))
+        query, key, value = (
+            part.reshape(*part.shape[:-1], -1, self.head_size) for part in self._projected(hidden)
+        )
         if implementation == SEGMENTS:
             return segment_attention(query, key, value, attention_mask), None
         query, key, value = (part.transpose(1, 2) for part in (query, key, value))

@@ -21,6 +21,11 @@ def machine() -> str:
     return f"{_processor()}, {os.cpu_count()} cores"
 
 
+def has_bfloat16() -> bool:
+    """Return True if the processor has instructions for bfloat16, as far as Linux says."""
+    return any(name in machine() for name in ("bf16", "AMX"))
+
+
 def _processor() -> str:
     try:
         facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 
 from . import report
-from .speed_page import PARTS, table
+from .speed_page import PARTS, section
 
 
 def main() -> None:
-    """Measure every part, and print the table; a full run also stores the results and writes the page."""
+    """Measure every part, and print table and machine; a full run also stores the results and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few turns; stores nothing")
     parser.add_argument("--checkpoint", help="folder of a trained checkpoint")
@@ -37,7 +37,7 @@ def main() -> None:
             if part.stem == "inference_speed" and options.checkpoint:
                 words += ["--checkpoint", options.checkpoint, "--clips", options.clips]
             measure(part.stem, [*words, "--store", str(folder / part.name)])
-        print(table(folder))
+        print(section(folder))
     if not options.quick:
         report.main()
 

@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .machine import machine
+from .machine import has_bfloat16, machine
 
 RESULTS = Path(__file__).parent / "results" / "training_step.json"
 ROUNDS = 5
@@ -145,7 +145,7 @@ def seconds(rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
     ours = stepper(SIDES["float32"])
     ours.model.load_state_dict(stock.model.state_dict())
     wide = {name: stepper(SIDES[name]) for name in ("stride 16", "stock, stride 16")}
-    timed = {name: side for name, side in SIDES.items() if side.is_timed}
+    timed = {name: side for name, side in SIDES.items() if side.is_timed and _is_possible(side)}
     makers = {"stock": stock, **wide}
     times: dict[str, list[float]] = {name: [] for name in timed}
     logits: dict[str, Any] = {}
@@ -155,8 +155,14 @@ def seconds(rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
             logits[name] = makers.get(name, ours)(side)
             times[name].append(time.process_time() - began)
             print(f"{'warm-up' if number == 0 else number}: {name} {times[name][-1]:.2f} s", flush=True)
-    gaps = {name: float((logits[name] - logits["stock"]).abs().max()) for name in ("float32", "bf16")}
+    equal = [name for name in logits if name in ("float32", "bf16")]
+    gaps: dict[str, float] = {name: float((logits[name] - logits["stock"]).abs().max()) for name in equal}
     return {name: parts[1:] for name, parts in times.items()}, gaps
+
+
+def _is_possible(side: Side) -> bool:
+    """Return False for bfloat16 on a processor without its instructions, where a step takes minutes."""
+    return not side.bf16 or has_bfloat16()
 
 
 def megabytes(name: str, batch: int) -> float:
@@ -224,8 +230,9 @@ def section(stored: dict[str, Any] | None = None) -> str:
         if not RESULTS.exists():
             return ""
         stored = json.loads(RESULTS.read_text(encoding="utf-8"))
-    timed = [name for name, side in SIDES.items() if side.is_timed and not side.is_stock]
-    rows = [_row(name, "stock", stored) for name in timed] + [_row("stride 16", "stock, stride 16", stored)]
+    pairs = [(name, "stock") for name, side in SIDES.items() if side.is_timed and not side.is_stock]
+    pairs.append(("stride 16", "stock, stride 16"))
+    rows = [_row(name, against, stored) for name, against in pairs if name in stored["seconds"]]
     share = stored["megabytes"]["memory"] / stored["megabytes"]["stock"]
     memory = f"| {SIDES['memory'].what} | {share:.2f}x | {SIDES['memory'].target}x |"
     return _SECTION.format(**{**stored, "rows": "\n".join(rows), "memory": memory})

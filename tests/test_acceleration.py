@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import pipeline
 
 from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification, AstInputError
-from ast_hf.acceleration import attention, encoder, linears, optimize_for_inference
+from ast_hf.acceleration import attention, encoder, linears, optimize_for_inference, optimizing
 from ast_hf.acceleration.linears import Int8Linear, PackedLinear, quantized
 from ast_hf.acceleration.merging import merge_tokens
 from ast_hf.batch.runner import model_digest
@@ -261,6 +263,40 @@ def test_weights_cannot_be_loaded_into_a_copy(model: ASTForAudioClassification) 
     fast = optimize_for_inference(model)
     with pytest.raises(AstConfigError, match="E305"):
         fast.load_state_dict(fast.state_dict())
+
+
+def test_int8_scores_of_a_clip_do_not_depend_on_its_batch(
+    model: ASTForAudioClassification, clips: torch.Tensor, products: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizing, "has_bfloat16", lambda: False)  # its rounding depends on the batch
+    fast = optimize_for_inference(model, "int8")
+    alone = fast(clips[:1]).logits
+    together = fast(torch.cat((clips[:1], 50 * clips[1:]))).logits
+    assert largest_gap(together[:1], alone) <= 1e-5
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_infinite_values_give_nan(
+    model: ASTForAudioClassification, clips: torch.Tensor, products: str, precision: str
+) -> None:
+    scores = optimize_for_inference(model, precision)(clips * torch.inf).logits
+    assert bool(scores.isnan().all())
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_copy_has_no_gradients(
+    model: ASTForAudioClassification, clips: torch.Tensor, products: str, precision: str
+) -> None:
+    assert not optimize_for_inference(model, precision)(clips.requires_grad_()).logits.requires_grad
+
+
+def test_a_copy_can_be_copied_but_not_pickled(
+    model: ASTForAudioClassification, clips: torch.Tensor, products: str
+) -> None:
+    fast = optimize_for_inference(model)
+    assert largest_gap(copy.deepcopy(fast)(clips).logits, fast(clips).logits) == 0.0
+    with pytest.raises(AstConfigError, match=r"E305.*packed for inference"):
+        pickle.dumps(fast)
 
 
 def test_a_copy_cannot_be_saved(model: ASTForAudioClassification, tmp_path: Path) -> None:

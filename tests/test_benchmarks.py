@@ -277,6 +277,8 @@ def test_ratios_of_inference_are_those_of_the_reference() -> None:
     seconds = {f"ast_hf {kind}, {frames}": spent for kind, spent in kinds.items() for frames in (100, 250)}
     rows = inference_speed_page.length_rows({"transformers, padded": 2.0, **seconds})
     assert rows == [
+        "| clips | as loaded | float32 | bfloat16 |",
+        "|---|---|---|---|",
         "| 1 s | 2.0x | 4.0x | 8.0x |",
         "| 2.5 s | 2.0x | 4.0x | 8.0x |",
         "| a mixture of these | 2.00x | 4.00x | 8.00x |",

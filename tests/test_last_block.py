@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +160,37 @@ def test_the_whole_block_runs_where_its_result_could_be_read_or_differ(
     assert SPECIAL_TOKENS not in kinds_of(model, lambda: model(clips()))
 
 
+def test_the_whole_block_runs_under_a_hook_on_all_modules() -> None:
+    model = model_of()
+    for register in (
+        nn.modules.module.register_module_forward_hook,
+        nn.modules.module.register_module_full_backward_hook,
+    ):
+        handle = register(lambda *_: None)
+        try:
+            assert SPECIAL_TOKENS not in kinds_of(model, lambda: model(clips()))
+        finally:
+            handle.remove()
+
+
+def test_the_whole_block_runs_if_a_function_of_transformers_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def attend(module: nn.Module, query: Any, key: Any, value: Any, mask: Any, **_: Any) -> Any:
+        return value.transpose(1, 2), None
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", attend)
+    model = model_of()
+    assert kinds_of(model, lambda: model(clips())) == ["sdpa"] * model.config.num_hidden_layers
+
+
+def test_weights_in_float64_keep_their_precision() -> None:
+    model = model_of().double()
+    short = model(clips().double()).logits
+    whole = model(clips().double(), output_hidden_states=True).logits
+    assert largest_gap(short, whole) <= 1e-12
+
+
 @pytest.mark.parametrize(
     "asked", [{"output_hidden_states": True}, {"output_attentions": True}, {"output_hidden_states": 0}]
 )
@@ -186,3 +218,24 @@ def test_compiles_into_one_graph_and_runs_under_checkpointing() -> None:
     model.gradient_checkpointing_enable()
     kinds = kinds_of(model, lambda: model(clips(), labels=torch.tensor([0, 1, 2])).loss.backward())
     assert kinds.count(SPECIAL_TOKENS) == 2, "once forward, once again backward"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_older_export_to_onnx_takes_other_batches(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = model_of()
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return self.model(values).logits
+
+    file = str(tmp_path / "model.onnx")
+    axes = {"values": {0: "batch"}}
+    torch.onnx.export(Logits(), (clips(2),), file, input_names=["values"], dynamic_axes=axes, dynamo=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"values": clips(3).numpy()})
+    assert largest_gap(torch.from_numpy(found), model(clips(3)).logits.detach()) <= 1e-4

@@ -45,10 +45,11 @@ class FastBlock(nn.Module):
         self.intermediate = _converted(block.intermediate.dense, int8)
         self.output = _converted(block.output.dense, int8)
 
+    @torch.no_grad()  # products of codes have no gradient, and one without them would be wrong
     def forward(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, implementation: str
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return what `ASTLayer.forward` returns."""
+        """Return what `ASTLayer.forward` returns, without gradients."""
         hidden, weights = self.attended(hidden, attention_mask, implementation)
         return self.widened(hidden), weights
 
@@ -107,6 +108,7 @@ class MergingEncoder(ASTEncoder):
         self.layer = layer
         self.merged = merged
 
+    @torch.no_grad()
     def forward(
         self,
         hidden: torch.Tensor,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,6 +46,15 @@ class _Packed(nn.Module):
     def set_extra_state(self, state: object) -> None:
         """Raise E305: weights cannot be loaded into packed ones."""
         fix = "load them into a model, and optimise that"
+        raise error("E305", where=type(self).__name__, what="the weights are packed for inference", fix=fix)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the layer itself: its weights never change, and torch cannot copy packed ones."""
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Raise E305: torch cannot store packed weights."""
+        fix = "store the model that it was made of, and optimise that where it is loaded"
         raise error("E305", where=type(self).__name__, what="the weights are packed for inference", fix=fix)
 
     def _note(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -89,7 +100,7 @@ class PackedLinear(_Packed):
 
 
 class Int8Linear(_Packed):
-    """Linear layer in int8: one scale for each row of the weight, and one for the inputs of a call.
+    """Linear layer in int8: one scale for each row of the weight, and one for each clip of the inputs.
 
     Args:
         weight: `(outputs, inputs)`.
@@ -119,11 +130,13 @@ class Int8Linear(_Packed):
         self.levels = 255 if has_vnni() else 127
 
     def parts(self, inputs: torch.Tensor, *, gelu: bool = False) -> Iterator[torch.Tensor]:
-        """Yield the parts of the product, after GELU, `(..., outputs / parts)` each."""
-        codes = quantized(inputs.reshape(-1, inputs.shape[-1]), self.levels)
+        """Yield the parts of the product, after GELU, `(clips, rows, outputs / parts)` each.
+
+        The codes of a clip depend on no other clip, so that its scores do not depend on its batch.
+        """
+        codes = [quantized(clip, self.levels) for clip in inputs]
         for weight, scales, bias in zip(self.weights, self.scales, self.biases, strict=True):
-            outputs = self._product(*codes, weight, scales, bias, gelu=gelu)
-            yield outputs.unflatten(0, inputs.shape[:-1])
+            yield torch.stack([self._product(*each, weight, scales, bias, gelu=gelu) for each in codes])
 
     def _product(
         self,
@@ -173,8 +186,13 @@ def quantized(values: torch.Tensor, levels: int) -> tuple[torch.Tensor, float, i
     Args:
         values: float32 or bfloat16.
         levels: number of codes above 0, up to 255.
+
+    Returns:
+        Codes, scale and zero; with NaN or infinite values, a scale of NaN, which makes the product NaN.
     """
     low, high = (float(end) for end in torch.aminmax(values))
+    if not math.isfinite(high - low):
+        return torch.zeros_like(values, dtype=torch.uint8), math.nan, 0
     low = min(low, 0.0)
     scale = max((max(high, 0.0) - low) / (levels - 1), 1e-12)  # one step is left for rounding
     zero = round(-low / scale)

@@ -176,7 +176,7 @@ class DataOptions:
             first run writes it; later epochs, processes and runs read it instead of decoding. Clips are found by
             content, so one folder serves several recipes, splits and folds; it can be removed at any time.
         store_dtype: of stored features: `"float32"`, which gives the same weights to the bit, or `"float16"`, half
-            the size; raw log-mel values are then rounded by at most 0.004 (4e-4 of the model's input, with
+            the size; raw log-mel values are then rounded by at most 0.004 (4.3e-4 of the model's input, with
             AudioSet's std). Samples are kept exactly.
         streaming: read the clips while training, instead of downloading all of them first. Needs
             `training.max_steps`, and `features.mean` and `std` or `features.statistics_clips`.
