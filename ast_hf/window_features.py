@@ -14,6 +14,7 @@ from transformers import BatchFeature
 from .device_features import is_batched
 from .errors import AstHfError, error
 from .feature_extraction_ast import ASTFeatureExtractor
+from .log_mel import num_frames
 from .timelines.windows import Window, WindowPlan
 
 
@@ -39,7 +40,13 @@ def is_joint(extractor: Any, device: torch.device) -> bool:
 
 
 def window_features(
-    extractor: ASTFeatureExtractor, window: Window, plan: WindowPlan, name: str, device: Any = None
+    extractor: ASTFeatureExtractor,
+    window: Window,
+    plan: WindowPlan,
+    name: str,
+    device: Any = None,
+    *,
+    varies: bool = False,
 ) -> Any:
     """Return the features of a window, tensors with a batch dimension of 1: `(1, plan.frames, num_mel_bins)`.
 
@@ -49,14 +56,19 @@ def window_features(
         plan: sizes of the windows.
         name: name of the recording in errors, to which the window's start is added.
         device: device of the tensors, by default the CPU.
+        varies: a recording that is shorter than a window has as many frames as it needs, if the extractor masks
+            padding: the scores are the same without it.
     """
+    frames = plan.frames
+    if varies and extractor.return_attention_mask:
+        frames = min(frames, max(plan.least, num_frames(len(window.samples), plan.rate)))
     with _checks_of(window, plan, name):
         return extractor(
             [window.samples],
             sampling_rate=plan.rate,
             return_tensors="pt",
             truncation=True,
-            max_length=plan.frames,
+            max_length=frames,
             device=device,
         )
 

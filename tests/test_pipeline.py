@@ -177,6 +177,30 @@ def test_on_a_gpu_the_features_of_a_batch_are_computed_there_at_once(
         assert batches == [2, 1]
 
 
+def test_short_clips_are_not_padded_where_padding_is_masked(tone: np.ndarray, checkpoint: Path) -> None:
+    model = ASTForAudioClassification.from_pretrained(checkpoint)
+    extractor = ASTFeatureExtractor.from_pretrained(checkpoint, return_attention_mask=True)
+    masked = ASTAudioClassificationPipeline(model=model, feature_extractor=extractor)
+    clips = [{"raw": tone[:length], "sampling_rate": 16_000} for length in (400, 4_000, 7_000, 10_480)]
+    shapes = []
+
+    def note(_: Any, __: Any, given: dict[str, torch.Tensor]) -> None:
+        shapes.append(given["input_values"].shape[1])
+
+    hook = model.register_forward_pre_hook(note, with_kwargs=True)
+    results = masked(clips, batch_size=2)
+    hook.remove()
+    assert shapes == [16, 23, 42, 64]
+    for scores, given in zip(results, clips, strict=True):
+        inputs = extractor(given["raw"], 16_000, return_tensors="pt", truncation=True)
+        assert inputs["input_values"].shape[1] == 64
+        expected = model(**inputs).logits.softmax(dim=-1)[0]
+        for label, score in by_label(scores).items():
+            assert score == pytest.approx(float(expected[model.config.label2id[label]]), abs=1e-6)
+    timeline = masked(clips[2], return_timestamps=True, threshold=0.2, column_weight=0.5)
+    assert all(0.0 <= event["start"] < event["end"] <= 7_000 / 16_000 for event in timeline)
+
+
 def test_rows_of_datasets_are_accepted(classify: Any, clip: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, clip, RATE, subtype="FLOAT")

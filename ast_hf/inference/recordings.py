@@ -194,8 +194,11 @@ def window_inputs(
     `levels` are its `window_levels`, `name` is the recording's.
     """
     full = window._replace(samples=filled(window, plan))
-    read = window_samples if is_joint else window_features
-    features = read(extractor, full, plan, name)
+    features: Any
+    if is_joint:
+        features = window_samples(extractor, full, plan, name)
+    else:
+        features = window_features(extractor, full, plan, name, varies=True)
     count = len(window.samples)
     before = len(full.samples) - count if window.start == 0 else 0
     return WindowInputs(features, window.start, count, levels, window.is_last, before)

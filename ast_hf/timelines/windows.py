@@ -28,6 +28,7 @@ class WindowPlan(NamedTuple):
         frames: log-mel frames of a window, which the model takes.
         slack: samples by which a recording may be longer than a window and still be one: they add no frame.
         rate: sampling rate in Hz.
+        least: frames of the shortest input that the model takes.
     """
 
     samples: int
@@ -35,6 +36,7 @@ class WindowPlan(NamedTuple):
     frames: int
     slack: int
     rate: int
+    least: int = 1
 
 
 def plan_windows(
@@ -86,7 +88,7 @@ def plan_windows(
         what = f"{hop_seconds:g} s is not between 1 sample and the window, {samples / rate:g} s"
         fix = "choose a hop in that range: a longer one would skip audio"
         raise error("E108", where="hop_seconds", what=what, fix=fix)
-    return WindowPlan(samples, min(hop, samples), frames, slack, rate)
+    return WindowPlan(samples, min(hop, samples), frames, slack, rate, min_frames)
 
 
 def _check_seconds(name: str, value: object) -> None:

@@ -258,8 +258,8 @@ class ASTTrainer(SealedTrainer):
         Each process reads its own part of a stream; accelerate would read all of it on the main process.
         """
         if not isinstance(self.train_dataset, StreamedClipInputs):
-            clips = self.train_dataset
-            self.train_dataset = self._as_loaded(clips)
+            clips: Any = self.train_dataset
+            self.train_dataset: Any = self._as_loaded(clips)
             try:
                 stored = self._with_limit(super().get_train_dataloader(), clips)
             finally:
