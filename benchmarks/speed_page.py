@@ -25,8 +25,8 @@ _WHY_MISSED = {
         "the\n  features alone."
     ),
     "features of a batch of 64 on two threads": (
-        "Two threads: this is time of the clock, which needs two processors that do nothing else. Where other programs "
-        "run,\n  as on the machine that is shown, the ratio is near 1."
+        "Two threads: this is time of the clock, which needs two processors that do nothing else. Threads also wait "
+        "for\n  Python's lock between the short operators of a clip. Processes, as the readers of a data loader, do not."
     ),
 }
 

@@ -265,6 +265,23 @@ def test_weights_cannot_be_loaded_into_a_copy(model: ASTForAudioClassification) 
         fast.load_state_dict(fast.state_dict())
 
 
+def test_int8_codes_are_made_of_whole_clips(
+    model: ASTForAudioClassification, clips: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four layers of each block but the last take codes; codes of single rows would be many times as slow."""
+    fast = optimize_for_inference(model, "int8")
+    shapes = []
+
+    def noted(values: torch.Tensor, levels: int) -> Any:
+        shapes.append(values.shape[0])
+        return quantized(values, levels)
+
+    monkeypatch.setattr(linears, "quantized", noted)
+    fast(clips)
+    blocks = model.config.num_hidden_layers - 1
+    assert shapes == [model.config.num_tokens] * (4 * len(clips) * blocks)
+
+
 def test_int8_scores_of_a_clip_do_not_depend_on_its_batch(
     model: ASTForAudioClassification, clips: torch.Tensor, products: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

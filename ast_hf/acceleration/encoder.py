@@ -86,7 +86,7 @@ class FastBlock(nn.Module):
         rows = math.ceil(tokens / blocks)
         for clip in range(batch):
             for first in range(0, tokens, rows):
-                part = hidden[clip, first : first + rows]
+                part = hidden[clip : clip + 1, first : first + rows]
                 normed = self.layernorm_after(part)
                 if self.has_gelu:
                     part += self.output(self.intermediate(normed, gelu=True))
