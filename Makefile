@@ -41,9 +41,9 @@ fix: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# 20 minutes on one core, of a machine that does nothing else: speed on a CPU, side by side with transformers. PEERS=1 first
+# 12 minutes on one core, of a machine that does nothing else: speed on a CPU, side by side with transformers. PEERS=1 first
 # installs OpenVINO and onnxruntime; CHECKPOINT=folder CLIPS=table adds the agreement of a trained checkpoint. QUICK=1
-# takes five minutes and stores nothing; STORED=1 only writes the page of all stored results.
+# takes four minutes and stores nothing; STORED=1 only writes the page of all stored results.
 bench: $(STAMP)
 	$(if $(PEERS),$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]")
 	$(BIN)/python -m benchmarks.$(if $(STORED),report,speed $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT) --clips $(CLIPS)) $(if $(QUICK),--quick))

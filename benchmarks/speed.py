@@ -1,8 +1,8 @@
 """`make bench`: measure everything about speed on a CPU side by side with transformers, and write RESULTS.md.
 
-    python -m benchmarks.speed                                            # 20 minutes on one core
+    python -m benchmarks.speed                                            # 12 minutes on one core
     python -m benchmarks.speed --checkpoint FOLDER --clips TABLE          # with the agreement of a trained checkpoint
-    python -m benchmarks.speed --quick                                    # five minutes; stores nothing
+    python -m benchmarks.speed --quick                                    # four minutes; stores nothing
 
 Each part is a process of its own: features and stored features, training steps, inference. The peers of inference
 are those that are installed (`pip install ast_hf[bench]`). The table at the end has every target.

@@ -26,7 +26,7 @@ _WHY_MISSED = {
     ),
     "features of a batch of 64 on two threads": (
         "Two threads: this is time of the clock, which needs two processors that do nothing else. Threads also wait "
-        "for\n  Python's lock between the short operators of a clip. Processes, as the readers of a data loader, do not."
+        "for\n  Python's lock between the short operators of a clip. Processes, as readers of clips are, do not."
     ),
 }
 
