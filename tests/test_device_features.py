@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from operators import Operators
 from test_log_mel import SIGNALS, TWO_STD, kaldi_fbank
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ast_hf import ASTFeatureExtractor, device_features, feature_extraction_ast
 from ast_hf.errors import AstHfError
@@ -45,20 +44,6 @@ def assert_agrees(result: np.ndarray, expected: np.ndarray) -> None:
     assert difference.max() <= 3e-4
     assert (difference > 1e-4).mean() <= 1e-5
     assert difference.mean() <= 1e-6
-
-
-class Operators(TorchDispatchMode):
-    """Count operators that compute, which excludes views of existing memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        aliases = [argument.alias_info for argument in func._schema.returns if argument.alias_info]
-        if not any(not alias.is_write for alias in aliases):
-            self.counts[str(func)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("name", SIGNALS)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_device_features import Operators
+from operators import Operators
 from transformers import pipeline
 
 from ast_hf import (

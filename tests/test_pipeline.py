@@ -14,6 +14,7 @@ import soundfile
 import soxr
 import torch
 from datasets import Audio, Dataset
+from operators import note_passes
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -27,7 +28,6 @@ from ast_hf import (
     feature_extraction_ast,
     window_features,
 )
-from ast_hf.device_features import log_mel_padded
 
 RATE = 16_000
 LABELS = {"cat", "dog", "owl"}
@@ -160,13 +160,7 @@ def test_on_a_gpu_the_features_of_a_batch_are_computed_there_at_once(
 ) -> None:
     clips = [{"array": tone[start : start + 9_000], "sampling_rate": RATE} for start in (0, 2_000, 5_000)]
     expected = classify(clips)
-    batches = []
-
-    def counted(batch: torch.Tensor, *rest: Any) -> torch.Tensor:
-        batches.append(len(batch))
-        return log_mel_padded(batch, *rest)
-
-    monkeypatch.setattr(feature_extraction_ast, "log_mel_padded", counted)
+    batches = note_passes(monkeypatch)
     for module in (window_features, feature_extraction_ast):
         monkeypatch.setattr(module, "is_batched", lambda device: True)
     for workers in (0, 1):  # a reader only reads

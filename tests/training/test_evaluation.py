@@ -19,10 +19,10 @@ from conftest import ROOT, TINY
 from huggingface_hub import ModelCard
 from jinja2 import Environment, meta
 from matplotlib.image import imread
+from operators import Operators, note_passes
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import pipeline
 
 from ast_hf import (
@@ -40,7 +40,7 @@ from ast_hf import (
     window_features,
 )
 from ast_hf.acceleration import placement
-from ast_hf.device_features import as_float32, log_mel_padded
+from ast_hf.device_features import as_float32
 from ast_hf.evaluation import prediction
 from ast_hf.evaluation.evaluate import evaluate_checkpoints
 from ast_hf.evaluation.prediction import ensemble_logits, predict_logits
@@ -643,13 +643,7 @@ def test_prediction_on_a_gpu_computes_the_features_there(
     model = ASTForAudioClassification.from_pretrained(made["one"])
     extractor = ASTFeatureExtractor.from_pretrained(made["one"], return_attention_mask=mask)
     expected = predict_logits(model, split, extractor, batch_size=5)
-    batches = []
-
-    def counted(batch: torch.Tensor, *rest: Any) -> torch.Tensor:
-        batches.append(len(batch))
-        return log_mel_padded(batch, *rest)
-
-    monkeypatch.setattr(feature_extraction_ast, "log_mel_padded", counted)
+    batches = note_passes(monkeypatch)
     for module in (prediction, feature_extraction_ast):
         monkeypatch.setattr(module, "is_batched", lambda device: True)
     assert predict_logits(model, split, extractor, batch_size=5) == pytest.approx(expected, abs=1e-4)
@@ -685,30 +679,15 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "gpu_has_bfloat16", lambda: True)
 
 
-class Waits(TorchDispatchMode):
-    """Counts what a GPU is waited for: values that are read, and what depends on them."""
-
-    names = ("item", "_local_scalar_dense", "nonzero", "is_nonzero", "equal", "allclose", "masked_select")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket.__name__ in self.names:
-            self.found.append(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
 def test_prediction_on_a_gpu_waits_for_nothing_between_batches(
     made: dict[str, str], clips: Path, pretended_gpu: None
 ) -> None:
     split = load_audio_dataset(clips)["test"]
     model = ASTForAudioClassification.from_pretrained(made["one"])
     extractor = ASTFeatureExtractor.from_pretrained(made["one"])
-    with Waits() as waits:
+    with Operators() as operators:
         predict_logits(model, split, extractor, batch_size=3)
-    assert waits.found == ["item"]  # the seed that the loader draws on the CPU when it starts
+    assert operators.reads == ["item"]  # the seed that the loader draws on the CPU when it starts
 
 
 @pytest.mark.parametrize("workers", [0, 2])
