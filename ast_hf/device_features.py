@@ -77,7 +77,7 @@ def joined(waveforms: Sequence[np.ndarray]) -> JoinedClips:
     lengths = [len(waveform) for waveform in waveforms]
     whole = []
     for waveform in waveforms:
-        samples = _whole_samples(waveform)
+        samples = whole_samples(waveform)
         if samples is None:
             break
         whole.append(samples)
@@ -88,7 +88,7 @@ def joined(waveforms: Sequence[np.ndarray]) -> JoinedClips:
     return JoinedClips(torch.from_numpy(batch), lengths)
 
 
-def _whole_samples(waveform: np.ndarray) -> np.ndarray | None:
+def whole_samples(waveform: np.ndarray) -> np.ndarray | None:
     """Return float32 samples as int16; None if `as_float32` would not return the same bits."""
     with np.errstate(invalid="ignore"):  # NaN and samples of 1.0 or more differ
         whole = (waveform * np.float32(FULL_SCALE)).astype(np.int16)

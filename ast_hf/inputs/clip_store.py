@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..device_features import FULL_SCALE, whole_samples
 from ..errors import warn_once
 from ..file_locks import lock
 from ..files import sync, write_json
@@ -48,8 +49,6 @@ _CLIP = np.dtype(
         *(("low", "<f4"), ("high", "<f4"), ("is_halved", "u1")),
     ]
 )
-#: Factor between int16 and float32 samples.
-_FULL_SCALE = np.float32(32_768)
 
 
 class StoredClip:
@@ -278,11 +277,9 @@ def _stored_form(array: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, bool]:
     if array.ndim == 2:
         kind = torch.float16 if dtype.itemsize == 2 else torch.float32
         return torch.from_numpy(array).to(kind).contiguous().numpy(), False  # faster than numpy
-    whole = np.rint(array * _FULL_SCALE)
-    if not len(whole) or (whole.min() >= -_FULL_SCALE and whole.max() < _FULL_SCALE):
-        samples = whole.astype(dtype)
-        if _samples(samples, is_halved=False).tobytes() == array.tobytes():
-            return samples, False
+    whole = whole_samples(array)
+    if whole is not None:
+        return whole.astype(dtype, copy=False), False
     return np.ascontiguousarray(array, dtype="<f4").view(dtype), True
 
 
@@ -290,7 +287,7 @@ def _samples(values: np.ndarray, *, is_halved: bool) -> np.ndarray:
     """Return new float32 samples of what `_stored_form` returns of them."""
     if is_halved:
         return values.copy().view(np.float32)
-    return values.astype(np.float32) / _FULL_SCALE
+    return values.astype(np.float32) / np.float32(FULL_SCALE)
 
 
 def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

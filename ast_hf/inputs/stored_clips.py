@@ -30,6 +30,7 @@ _PACKAGES = ("torch", "numpy", "soundfile", "soxr", "av")
 #: Modules of this package that decode and compute, in the package's folder.
 _MODULES = (
     "audio*.py",
+    "device_features.py",
     "log_mel.py",
     "inputs/processing.py",
     "inputs/clip_store.py",

@@ -705,7 +705,7 @@ def test_waveforms_travel_as_int16_without_changing_a_bit(
 
     monkeypatch.setattr(feature_extraction_ast, "as_float32", noted)
     found = predict_logits(model, split, extractor, batch_size=5, workers=workers)
-    monkeypatch.setattr(device_features, "_whole_samples", lambda waveform: None)
+    monkeypatch.setattr(device_features, "whole_samples", lambda waveform: None)
     assert np.array_equal(found, predict_logits(model, split, extractor, batch_size=5, workers=workers))
     assert kinds == [torch.int16] * 3 + [torch.float32] * 3
 
