@@ -126,15 +126,18 @@ class ASTSelfAttention(nn.Module):
     def _projected(self, hidden: torch.Tensor) -> Sequence[torch.Tensor]:
         """Return queries, keys and values, each `(B, N, C)`; under compilation of one product, as they are equal."""
         linears = (self.query, self.key, self.value)
-        is_plain = all(is_plain_linear(linear) and not has_hooks(linear) for linear in linears)
-        if not torch.compiler.is_compiling() or not is_plain:
-            return [linear(hidden) for linear in linears]
-        biases = [linear.bias for linear in linears if linear.bias is not None]
-        if len(biases) not in (0, len(linears)):
+        if not torch.compiler.is_compiling() or not _are_joinable(linears):
             return [linear(hidden) for linear in linears]
         weight = torch.cat([linear.weight for linear in linears])
-        bias = torch.cat(biases) if biases else None
+        bias = None if self.query.bias is None else torch.cat([linear.bias for linear in linears])
         return nn.functional.linear(hidden, weight, bias).chunk(3, dim=-1)
+
+
+def _are_joinable(linears: Sequence[nn.Linear]) -> bool:
+    """Return True if layers of the same input are the same as one: plain ones, all with a bias or none."""
+    if not all(is_plain_linear(linear) and not has_hooks(linear) for linear in linears):
+        return False
+    return len({linear.bias is None for linear in linears}) == 1
 
 
 class ASTDense(nn.Module):
@@ -567,9 +570,8 @@ class ASTModel(ASTPreTrainedModel):
         implementation = "eager" if output_attentions else self.config._attn_implementation or "eager"
         embedded, visible = self._embedded(input_values, attention_mask)
         keeps_states = output_hidden_states is not False
-        reads_special = (
-            special_tokens_only and not keeps_states
-        )  # segments change the tokens that a mask hides
+        # Both the short cut and segments change other tokens than the special ones.
+        reads_special = special_tokens_only and not keeps_states
         shortens = reads_special and self._can_shorten(implementation, output_attentions)
         clips = None
         mask = None
