@@ -11,9 +11,7 @@ outputs, which shows that both did the same work.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import statistics
 import time
 import warnings
@@ -30,6 +28,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from .machine import machine
+from .storing import measure_and_store
 
 RESULTS = Path(__file__).parent / "results" / "features.json"
 
@@ -188,18 +187,5 @@ def measure_threads(threads: int = 2, *, pairs: int = BATCH_PAIRS) -> dict[str, 
     return {"ratio": middle, "low": low, "high": high, "max": difference}
 
 
-def main() -> None:
-    """Measure and store."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--store", type=Path, help="file of the results")
-    options = parser.parse_args()
-    found = measure_all(quick=options.quick)
-    place = options.store or (None if options.quick else RESULTS)
-    if place is not None:
-        place.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    measure_and_store(__doc__, measure_all, RESULTS)

@@ -17,8 +17,6 @@ quartiles. The time in which the system brings dirty pages to the disk is not CP
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import warnings
@@ -33,6 +31,7 @@ from threadpoolctl import threadpool_limits
 
 from .features import interleave
 from .machine import machine
+from .storing import measure_and_store
 
 RESULTS = Path(__file__).parent / "results" / "stored_features.json"
 #: Clips of the data set.
@@ -169,18 +168,5 @@ def _summary(name: str, ratios: list[float]) -> dict[str, float]:
     return {name: middle, f"{name}_low": low, f"{name}_high": high}
 
 
-def main() -> None:
-    """Measure and store."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--store", type=Path, help="file of the results")
-    options = parser.parse_args()
-    found = measure_all(quick=options.quick)
-    place = options.store or (None if options.quick else RESULTS)
-    if place is not None:
-        place.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    measure_and_store(__doc__, measure_all, RESULTS)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .machine import has_bfloat16, machine
+from .storing import store
 
 RESULTS = Path(__file__).parent / "results" / "training_step.json"
 ROUNDS = 5
@@ -265,9 +266,7 @@ def main() -> None:
         print(megabytes(options.memory, options.batch))
         return
     stored = measure(QUICK_ROUNDS, QUICK_BATCH) if options.quick else measure(ROUNDS, options.batch)
-    place = options.store or (None if options.quick else RESULTS)
-    if place is not None:
-        place.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+    store(stored, options.store or (None if options.quick else RESULTS))
     print(section(stored))
 
 
